@@ -1,0 +1,259 @@
+/*
+ * klog.h
+ *		The log: partitions of one relation as append-only sequences of Kafka
+ *		record batches, stored in shared buffers and logged by an own WAL resource
+ *		manager.  This is the only header of src/log that other modules include.
+ *
+ * Nothing in here knows a topic's name, a client or a SQL row: callers pass an
+ * opened and locked Relation, a partition number and whole batches.
+ *
+ * Unless a comment says otherwise a function may ereport(ERROR) for I/O errors and
+ * corruption, and must be called inside a transaction with at least AccessShareLock
+ * (reads) or RowExclusiveLock (appends) on the relation.
+ *
+ * src/log/README.md has the layout, the locks and the crash cases.
+ */
+#ifndef KLOG_H
+#define KLOG_H
+
+#include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
+#include "storage/block.h"
+#include "storage/latch.h"
+#include "utils/relcache.h"
+
+/* The shared state of one partition; opaque outside src/log. */
+typedef struct KLogPartition KLogPartition;
+
+typedef enum KLogResult
+{
+	KLOG_OK,
+	KLOG_BUSY,					/* a lock was not free and the caller may not wait */
+	KLOG_NO_EXTENT,				/* let go of the append lock, call klog_grow(), try again */
+	KLOG_COLD,					/* pages must come from disk first: klog_reader_request() */
+	KLOG_OUT_OF_RANGE,			/* below the log start or above the limit */
+	KLOG_TOO_SMALL,				/* buffer smaller than the first batch; see 'needed' */
+	KLOG_FULL,					/* the partition's offsets or segment map are exhausted */
+	KLOG_CORRUPT				/* the pages contradict each other; logged */
+} KLogResult;
+
+/* A place in a partition.  Only a hint: every use checks the page's tag. */
+typedef struct KLogPosition
+{
+	int64		offset;			/* base offset of the batch that starts there; -1: no hint */
+	uint32		segment;
+	uint32		page;			/* page number in the segment */
+	uint16		pos;			/* byte position in the page, 0: not known */
+} KLogPosition;
+
+#define KLOG_NO_POSITION	((KLogPosition) {-1, 0, 0, 0})
+
+/* ------------------------------------------------------------------------
+ * Start-up: called by kafka_pg.c and kshmem.c
+ * ------------------------------------------------------------------------
+ */
+
+/* Registers resource manager "kafka_log"; first thing in _PG_init. */
+extern void klog_rmgr_register(void);
+extern Size klog_shmem_size(void);
+extern void klog_shmem_init(void);
+/* Registers the transaction callbacks that settle pending appends; once in each process. */
+extern void klog_xact_register(void);
+
+/* ------------------------------------------------------------------------
+ * Partition state
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * Returns the shared state of a partition, built from its pages when it is not there
+ * yet or belongs to another relfilenumber.  The pointer is good while the caller holds its lock
+ * on the relation.  nowait: returns NULL when somebody else is building it (try again
+ * later).  ERROR when kafka_pg.max_partitions is reached.  A partition that has no
+ * pages yet is valid: it is empty and starts at 0.
+ */
+extern KLogPartition *klog_attach(Relation rel, int32 partition, bool nowait);
+
+extern int64 klog_log_start(KLogPartition *part);
+/* First offset that nobody may read yet; never goes back.  Cheap: a spinlock. */
+extern int64 klog_high_watermark(KLogPartition *part);
+/* Next offset to be assigned. */
+extern int64 klog_end_offset(KLogPartition *part);
+/* Bytes of batches between log start and end (Kafka's "size"). */
+extern int64 klog_size_bytes(KLogPartition *part);
+
+/* Number of partitions that have storage in the relation (0 for a new file). */
+extern int32 klog_stored_partitions(Relation rel);
+
+/* ------------------------------------------------------------------------
+ * Append
+ * ------------------------------------------------------------------------
+ */
+
+typedef struct KLogBatch
+{
+	/* in: one whole, validated record batch (magic 2); header fields base offset and
+	 * leader epoch are overwritten in place, nothing else is touched */
+	uint8	   *data;
+	uint32		len;
+	int32		last_offset_delta;
+	int64		max_timestamp;
+	/* in when KLogAppend.explicit_offsets, else out */
+	int64		base_offset;
+	/* out: end of the WAL record that made the batch exist */
+	XLogRecPtr	lsn;
+} KLogBatch;
+
+typedef struct KLogAppend
+{
+	int32		leader_epoch;
+	TransactionId xid;			/* the Postgres transaction whose fate it shares, or Invalid:
+								 * visible as soon as it is durable */
+	bool		explicit_offsets;	/* base_offset is given, must be >= end offset */
+	int64		segment_bytes;	/* Kafka's segment.bytes */
+	int64		segment_ms;		/* Kafka's segment.ms */
+	int32		partitions;		/* the topic's partition count; chooses the extent size when
+								 * the file is new; 0: not known */
+} KLogAppend;
+
+/*
+ * The append lock of a partition.  Order: one at a time, never while holding a buffer
+ * lock.  klog_lock with nowait returns false when it is held.  Released by abort like every LWLock.
+ */
+extern bool klog_lock(KLogPartition *part, bool nowait);
+extern void klog_unlock(KLogPartition *part);
+
+/*
+ * Appends the first *done (>= 1) of n batches as one WAL record (several for one long batch); the caller holds the
+ * append lock and calls again for the rest.  Between calls it may settle its own
+ * state (producer state) for what is done.  KLOG_NO_EXTENT: nothing was
+ * appended, unlock, klog_grow(), lock, try again.  With a valid xid a pending entry is kept for the
+ * transaction: it is settled at its end by itself.
+ * After return the batches are in WAL buffers, not durable: see klog_request_flush.
+ */
+extern KLogResult klog_append(Relation rel, KLogPartition *part, const KLogAppend *how,
+							  KLogBatch *batches, int n, int *done);
+
+/* Extends the file by what its size suggests (zeroes, so that a full disk is met here, as an ERROR). */
+extern void klog_grow(Relation rel, int32 partitions);
+
+/* ------------------------------------------------------------------------
+ * Durability: see DESIGN 4, rules 2 to 5
+ * ------------------------------------------------------------------------
+ */
+
+/* Everything up to here survives a crash of this machine. */
+extern XLogRecPtr klog_flushed_lsn(void);
+/* The same, and the quorum of synchronous_standby_names has it. acks=all waits for this. */
+extern XLogRecPtr klog_durable_lsn(void);
+/* Asks the flusher for this LSN (one that XLogInsert returned); does not wait. */
+extern void klog_request_flush(XLogRecPtr lsn);
+/* For a broker with nothing else to do and an idle flusher: flush here and now. False: somebody is at it. */
+extern bool klog_flush_inline(XLogRecPtr lsn);
+
+extern void klog_flusher_attach(void);
+extern bool klog_flusher_turn(void);	/* false: nothing was asked for */
+
+/* ------------------------------------------------------------------------
+ * Waking up
+ * ------------------------------------------------------------------------
+ */
+
+/* A broker process registers its latch (MyLatch) under its number, 0 <= n < 64; detach at exit is automatic. */
+extern void klog_broker_attach(int n);
+/* Set my latch when the durable LSN moves (answers are parked); cleared by the wake-up. */
+extern void klog_broker_wants_durable(int n);
+/* Set my latch when this partition's high watermark moves; cleared by the wake-up. Check
+ * the watermark again after the call. */
+extern void klog_broker_wants_data(KLogPartition *part, int n);
+/*
+ * Waits in an SQL session until the high watermark passes offset (true) or the time is over (false); CHECK_FOR_INTERRUPTS
+ * inside.  The caller needs no lock on the relation: relid and partition are looked up again, a dropped topic ends the
+ * wait with false.  timeout_ms < 0: for ever.
+ */
+extern bool klog_wait(Oid relid, int32 partition, int64 offset, int64 timeout_ms);
+
+/* ------------------------------------------------------------------------
+ * Read
+ * ------------------------------------------------------------------------
+ */
+
+typedef struct KLogRead
+{
+	/* in */
+	int64		offset;			/* first wanted; the batch that holds it comes first, whole */
+	int64		limit;			/* exclusive: no batch that starts at or above it (a watermark) */
+	uint8	   *buf;
+	Size		cap;			/* bytes in buf; whole batches only are returned */
+	bool		nowait;			/* never read from disk: KLOG_COLD instead */
+	/* in/out: where the last read ended, or KLOG_NO_POSITION */
+	KLogPosition position;
+	/* out */
+	Size		len;			/* bytes returned */
+	Size		needed;			/* with KLOG_TOO_SMALL: length of the first batch */
+	int64		next_offset;	/* first offset after what was returned */
+	int			nbatches;
+	int			npages;			/* pages looked at */
+} KLogRead;
+
+/*
+ * Copies whole batches into buf, as clients and SQL may see them: a batch of an aborted transaction is replaced by a
+ * control batch over the same offsets.  KLOG_OK with len 0: offset == limit, nothing yet.
+ */
+extern KLogResult klog_read(Relation rel, KLogPartition *part, KLogRead *r);
+
+/* Asks the reader processes for the pages from position on (up to bytes); broker n's latch is set when they are in shared buffers. */
+extern bool klog_reader_request(Relation rel, KLogPartition *part, KLogPosition position, Size bytes, int broker);
+extern void klog_reader_attach(int n);
+extern bool klog_reader_turn(void);	/* false: nothing was asked for */
+
+typedef struct KLogFound
+{
+	int64		offset;			/* -1: none */
+	int64		timestamp;		/* ms since 1970, -1: none */
+	int32		leader_epoch;
+} KLogFound;
+
+/* First record at or after log start and below limit whose timestamp is >= timestamp (Kafka ListOffsets). */
+extern KLogFound klog_find_timestamp(Relation rel, KLogPartition *part, int64 timestamp, int64 limit);
+/* Record with the greatest timestamp below limit (ListOffsets -3, KIP-734). */
+extern KLogFound klog_find_max_timestamp(Relation rel, KLogPartition *part, int64 limit);
+/* Leader epoch of the batch that holds offset, -1 when none. */
+extern int32 klog_epoch_at(Relation rel, KLogPartition *part, int64 offset);
+
+/*
+ * For the access method's ANALYZE: the batches that start on one block, in file order, as klog_read would give them, only below the
+ * high watermark; false when the block is not a data page.  Returns bytes in buf.
+ */
+extern bool klog_read_block(Relation rel, BlockNumber block, uint8 *buf, Size cap, Size *len, int32 *partition);
+
+/* Calls back for every batch from log start to the end, in order, headers only (header: 61 bytes). Used by producer state. */
+typedef void (*klog_batch_callback) (void *arg, const uint8 *header, XLogRecPtr page_lsn);
+extern void klog_walk_headers(Relation rel, KLogPartition *part, int64 from, klog_batch_callback cb, void *arg);
+
+/* ------------------------------------------------------------------------
+ * Keeping
+ * ------------------------------------------------------------------------
+ */
+
+extern void klog_keeper_attach(void);
+/* One round of what is queued: grow files ahead, resolve, write out full pages. Returns ms until the next, -1: wait for the latch. */
+extern long klog_keeper_turn(void);
+
+/* Takes resolved transactions off the pages; returns the oldest xid left on a page (or
+ * Invalid).  For VACUUM and the keeper. */
+extern TransactionId klog_resolve(Relation rel);
+
+/* The relation's storage went away or was replaced in this process's transaction (SET TABLESPACE, DROP). */
+extern void klog_forget(Oid relid);
+
+/* ------------------------------------------------------------------------
+ * Checking: kafka.check_topic
+ * ------------------------------------------------------------------------
+ */
+typedef void (*klog_problem_callback) (void *arg, int32 partition, BlockNumber block, int64 offset,
+									   const char *problem);
+/* Walks everything; calls back once per problem. */
+extern void klog_check(Relation rel, klog_problem_callback cb, void *arg);
+
+#endif							/* KLOG_H */
