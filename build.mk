@@ -1,0 +1,63 @@
+# The part of the build that needs Postgres (PGXS). Called by Makefile; see there.
+
+PG_CONFIG ?= pg_config
+PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
+
+EXTENSION = kafka_pg
+MODULE_big = kafka_pg
+DATA = $(wildcard sql/kafka_pg--*.sql)
+PGFILEDESC = "kafka_pg - a Kafka broker inside Postgres"
+
+# Every C file under src is part of the module; generated ones are named by wire.mk, because a
+# wildcard cannot see a file that is still to be made.
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c) $(GENERATED_C)))
+-include src/wire/wire.mk
+
+# Modules that compile without the server: unit tests and fuzzers link these alone.
+PURE_OBJS = $(filter src/batch/% src/wire/%,$(OBJS))
+PURE_LIBS = -lz -llz4 -lsnappy -lzstd
+
+# The server's headers are named as system headers so that warnings are about our code.
+# Warnings switched off: parameters that a callback's type forces on us, and C99 declarations.
+PG_CPPFLAGS = -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server) -MMD -MP
+PG_CFLAGS = -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-declaration-after-statement \
+	$(if $(WERROR),-Werror)
+SHLIB_LINK = $(PURE_LIBS)
+
+# Our code is not inlined into queries: no LLVM bitcode, and so no clang to build.
+override with_llvm = no
+
+EXTRA_CLEAN = build $(OBJS:.o=.d) $(GENERATED_C) $(GENERATED_H)
+
+.DEFAULT_GOAL := all
+
+ifneq ($(PGXS),)
+include $(PGXS)
+else
+all install uninstall installdirs installcheck generated unit-programs fuzz-programs:
+	@echo "make: no Postgres build files found through \"$(PG_CONFIG)\": install them (Debian:" >&2
+	@echo "postgresql-server-dev-15) or set PG_CONFIG; \"make quickstart\" installs all it needs." >&2
+	@exit 1
+clean distclean maintainer-clean:
+	rm -rf $(EXTRA_CLEAN) $(OBJS) $(MODULE_big).so
+endif
+
+-include $(OBJS:.o=.d)
+
+# A file compiled before the generated headers exist would not find them.
+$(OBJS): | $(GENERATED_H)
+generated: $(GENERATED_C) $(GENERATED_H)
+
+# Unit tests: one program a file, printing TAP.
+UNIT_SRC = $(sort $(wildcard test/unit/*.c))
+UNIT_PROGRAMS = $(UNIT_SRC:test/unit/%.c=build/unit/%.t)
+
+unit-programs: $(UNIT_PROGRAMS)
+
+build/unit/%.t: test/unit/%.c $(PURE_OBJS)
+	@mkdir -p build/unit
+	$(CC) $(CPPFLAGS) $(CFLAGS) -Itest/unit -MF $(@:.t=.d) -o $@ $< $(PURE_OBJS) $(PURE_LIBS)
+
+-include $(UNIT_PROGRAMS:.t=.d)
+
+.PHONY: generated unit-programs fuzz-programs

@@ -1,0 +1,13 @@
+/*
+ * kafka_pg.h
+ *		What every server file may know of the module as a whole.
+ */
+#ifndef KAFKA_PG_H
+#define KAFKA_PG_H
+
+#define KAFKA_PG_VERSION "0.1"
+
+/* The extension's name, library, and prefix of its settings. */
+#define KAFKA_PG_NAME "kafka_pg"
+
+#endif							/* KAFKA_PG_H */
