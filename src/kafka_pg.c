@@ -8,6 +8,8 @@
 #include "miscadmin.h"
 
 #include "kafka_pg.h"
+#include "kguc.h"
+#include "kshmem.h"
 
 PG_MODULE_MAGIC;
 
@@ -26,4 +28,7 @@ _PG_init(void)
 				 errmsg("%s must be loaded when the server starts", KAFKA_PG_NAME),
 				 errhint("Add \"%s\" to shared_preload_libraries in postgresql.conf and restart the server.",
 						 KAFKA_PG_NAME)));
+
+	kguc_init();
+	kshmem_init();
 }

@@ -1,0 +1,58 @@
+/*
+ * kguc.h
+ *		The settings, kafka_pg.*, as variables.
+ *
+ * Where the comment says "start", only a restart of the server changes the setting; "reload", a
+ * reload does, and a process sees the new value from its next ProcessConfigFile() on; "user", any
+ * session may set its own.
+ */
+#ifndef KGUC_H
+#define KGUC_H
+
+/* What and where we are */
+extern char *kguc_database;		/* start: the database whose topics are served */
+extern char *kguc_listen_addresses; /* start: as Postgres' setting of that name */
+extern int	kguc_port;			/* start */
+extern char *kguc_advertised_listeners; /* reload: see kguc_advertised_find() */
+extern int	kguc_node_id;		/* start */
+extern char *kguc_rack;			/* reload: '' = none */
+extern int	kguc_brokers;		/* start: broker processes */
+extern int	kguc_readers;		/* start: processes that read cold pages for brokers */
+
+/* Who may do what without asking */
+extern char *kguc_anonymous_role;	/* reload: '' = unauthenticated clients are refused */
+extern bool kguc_auto_create_topics;	/* reload */
+extern int	kguc_num_partitions;	/* reload: of topics made without a number */
+
+/* Caps; none is unlimited */
+extern int	kguc_max_connections;	/* start: in all brokers together */
+extern int	kguc_max_connections_per_address;	/* reload */
+extern int	kguc_max_request_size;	/* reload: bytes */
+extern int	kguc_max_inflight_kb;	/* reload: kafka_pg.max_inflight_bytes, in kB */
+extern int	kguc_connection_idle_timeout;	/* reload: ms */
+extern int	kguc_max_partitions;	/* start: with state in shared memory, all topics together */
+extern int	kguc_max_pending_appends;	/* start: of open Postgres transactions */
+extern int	kguc_max_producer_ids;	/* start: idempotent producers remembered */
+extern int	kguc_produce_buffer_size;	/* user: kB a transaction keeps before it spills */
+
+/* For tests only: superuser, not shown by SHOW ALL */
+extern bool kguc_test_ack_before_flush;
+extern char *kguc_test_stop_points; /* start: stop points armed from the beginning, see kstop.h */
+
+/* One entry of kafka_pg.advertised_listeners. */
+typedef struct KAdvertised
+{
+	char		protocol[16];	/* PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL */
+	char		host[256];
+	int			port;
+} KAdvertised;
+
+extern void kguc_init(void);
+
+/*
+ * The address to tell clients that came in by the given protocol; NULL when none is set for it:
+ * they are then told the address that they connected to. Valid until the next reload.
+ */
+extern const KAdvertised *kguc_advertised_find(const char *protocol);
+
+#endif							/* KGUC_H */

@@ -1,0 +1,60 @@
+/*
+ * kshmem.c
+ *		Requests and initialises the shared memory of all modules.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+
+#include "kshmem.h"
+#include "kstop.h"
+
+typedef struct KShmemModule
+{
+	Size		(*size) (void);
+	void		(*init) (void);
+} KShmemModule;
+
+static const KShmemModule modules[] = {
+	{kstop_shmem_size, kstop_shmem_init},
+};
+
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+
+static void
+request_shmem(void)
+{
+	Size		size = 0;
+
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+
+	for (int i = 0; i < (int) lengthof(modules); i++)
+		size = add_size(size, modules[i].size());
+	RequestAddinShmemSpace(size);
+}
+
+static void
+startup_shmem(void)
+{
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	for (int i = 0; i < (int) lengthof(modules); i++)
+		modules[i].init();
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+kshmem_init(void)
+{
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = request_shmem;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = startup_shmem;
+}
