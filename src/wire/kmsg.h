@@ -74,7 +74,7 @@ typedef struct KStrArray
 
 /*
  * Tagged fields that we do not know, as they stood on the wire, so that they survive a round
- * trip.  The bytes may hold known tags in between; "count" counts the unknown ones only.
+ * trip.  Known tags are 0, 1, ... without a gap, so all unknown ones follow them.
  */
 typedef struct KTags
 {
@@ -184,18 +184,19 @@ typedef struct KArena
 {
 	uint8_t    *next;
 	uint8_t    *end;
-	size_t		left;			/* bytes that may still be given out, in all blocks */
+	size_t		left;			/* bytes that may still be asked of "grow" */
 	KArenaGrow	grow;
 	void	   *ctx;
 } KArena;
 
 /*
- * "first" (aligned for any type, may be NULL) is used up before "grow" (may be NULL) is asked.
- * Blocks from "grow" belong to the caller: it frees them when the messages are done with.
+ * "first" (aligned for any type, may be NULL) is used up before "grow" (may be NULL) is asked,
+ * for "limit" bytes in all.  Blocks from "grow" belong to the caller: it frees them when it is
+ * done with what was decoded.
  */
 extern void karena_init(KArena *a, void *first, size_t first_size, size_t limit,
 						KArenaGrow grow, void *ctx);
-/* Aligned for any type, not cleared; NULL when the limit is reached or "grow" returns NULL. */
+/* Aligned for any type, not cleared; NULL when the limit would be passed or "grow" says NULL. */
 extern void *karena_alloc(KArena *a, size_t size);
 
 /* ------------------------------------------------------------------------
@@ -267,6 +268,11 @@ extern size_t kmsg_writer_total(const KMsgWriter *w);
  * how many it set (0: nothing is left).
  */
 extern int	kmsg_writer_pieces(const KMsgWriter *w, size_t skip, KMsgPiece *pieces, int max);
+
+/* Appends plain bytes, copied.  False: no memory, nothing appended. */
+extern bool kmsg_writer_put(KMsgWriter *w, const void *data, size_t len);
+/* Appends a reference to bytes. */
+extern bool kmsg_writer_refer(KMsgWriter *w, const uint8_t *data, size_t len);
 
 /* Appends to the writer.  On false the writer holds what it held before. */
 extern bool kmsg_encode(const KMsgDesc *desc, int version, const void *msg,
