@@ -4,7 +4,7 @@
  *		src/api that other modules include.
  *
  * The module never sees a socket, and never waits.  A broker process gives it whole frames and
- * gets back, in the order of each connection's requests, answers to write; what must wait is
+ * gets back answers to write, each for the slot that came with the frame; what must wait is
  * parked inside, and looked at again at the end of each turn of the loop.
  *
  * A turn of the broker's loop is, with interrupts and signals served by the broker in between:
@@ -15,21 +15,20 @@
  *		kapi_turn_end()			appends what was collected, ends the transaction
  *		write what io->reply() has queued
  *
- * The callbacks of KApiIo are called from kapi_conn_frame() and kapi_turn_end() only, and never call
- * back into this module, except kapi_reply_sent(), which may come from within io->reply().
+ * The callbacks of KApiIo are called from the functions below only, and must not call back into this
+ * module, except that the release functions of chunks may be called at any time.
  *
  * src/api/README.md says who owns what, and what is parked where.
  */
 #ifndef KAPI_H
 #define KAPI_H
 
-#include <sys/uio.h>
-
 #include "access/xlogdefs.h"
 
-/* One connection as seen from here, and one answer on its way out. Both opaque. */
+#include "kchunk.h"
+
+/* One connection as seen from here. */
 typedef struct KApiConn KApiConn;
-typedef struct KApiReply KApiReply;
 
 /* What a broker knows of the other end; strings are copied. */
 typedef struct KApiPeer
@@ -86,27 +85,29 @@ typedef struct KApiDdlResult
 typedef struct KApiIo
 {
 	/*
-	 * Queue one whole answer, length prefix included, to be written after those queued before.
-	 * The vector and the bytes stay in place until kapi_reply_sent(handle), which is owed exactly
-	 * once, whether the bytes could be written or the connection has gone.
+	 * Finish a slot with one whole answer, length prefix included.  Chunks as in kchunk.h: all have
+	 * a release function, which is called once whether the bytes could be sent or not, from
+	 * within this call at the earliest.  Answers leave in the order of requests.
 	 */
-	void		(*reply) (void *conn, const struct iovec *iov, int niov, size_t bytes,
-						  KApiReply *handle);
+	void		(*reply) (void *slot, const KChunk *chunks, int count);
+
+	/* Finish a slot without an answer. */
+	void		(*reply_none) (void *slot);
+
+	/* The slot's frame is not needed any longer; its answer comes later. */
+	void		(*frame_free) (void *slot);
 
 	/*
-	 * Give no more frames of this connection (and hand over none already read) until it is
-	 * called with false.  It is called with a change only.
+	 * Read no more, write what is answered, then close.  The requests that are not finished yet
+	 * are finished later as any other.  kapi_conn_closed() follows, not from within.
 	 */
-	void		(*pause) (void *conn, bool paused);
+	void		(*close) (void *conn);
 
-	/*
-	 * Read no more, write what is queued, then close.  kapi_conn_closed() follows later, not
-	 * from within.  The reason is a constant, for the log; NULL when it was logged here.
-	 */
-	void		(*close) (void *conn, const char *reason);
+	/* The client is known: its frames may be as large as kafka_pg.max_request_size allows. */
+	void		(*trust) (void *conn);
 
-	/* The frame given to kapi_conn_frame() is not needed any longer. */
-	void		(*frame_free) (void *conn, void *frame);
+	/* Bytes of answers for which the server has room; a fetch returns no more. */
+	size_t		(*answer_room) (void);
 
 	/*
 	 * Hand DDL over.  Returns a ticket, or 0 when the queue is full (it is tried again later).
@@ -135,23 +136,21 @@ extern void kapi_attach(const KApiIo *io, int broker);
 extern KApiConn *kapi_conn_open(void *conn, const KApiPeer *peer);
 
 /*
- * One request, without its length prefix.  data[0 .. len) is writable (base offsets are filled in where the
- * batches lie) and stays in place until io->frame_free(conn, frame), which may come at once.
- * Requests are worked on in order; one may be begun while an earlier one waits, where nobody
- * could tell, but answers always keep the order of requests.
+ * One request, without its length prefix.  data[0 .. len) is aligned to 8 bytes or not, is writable (base
+ * offsets are filled in where the batches lie) and stays in place until io->frame_free(slot) or the slot
+ * is finished, either of which may come at once.  Every slot is finished once.
  *
- * May be called after io->pause(conn, true) or io->close() only for frames that were passed in already; such are
- * kept, or freed at once.
+ * Requests of a connection are worked on in order; one may be begun while an earlier one waits, where nobody
+ * could tell.  The broker bounds the number of unfinished slots of a connection, and the bytes
+ * of their frames.
  */
-extern void kapi_conn_frame(KApiConn *conn, uint8 *data, uint32 len, void *frame);
+extern void kapi_conn_frame(KApiConn *conn, void *slot, uint8 *data, size_t len);
 
 /*
- * The connection has gone: whatever it waits for is forgotten, frames are freed.  Replies not yet
- * reported by kapi_reply_sent() may be reported before or after.
+ * The connection has gone: what it waits for is forgotten, its unfinished slots are finished without
+ * an answer before this returns.
  */
 extern void kapi_conn_closed(KApiConn *conn);
-
-extern void kapi_reply_sent(KApiReply *handle);
 
 /* now_ms is a monotonic clock, read once a turn. */
 extern void kapi_turn_begin(int64 now_ms);
