@@ -1,0 +1,248 @@
+package KafkaPg;
+
+# A test cluster with kafka_pg: PostgreSQL::Test::Cluster, and what a broker needs beyond it.
+#
+#	use KafkaPg;
+#	my $node = KafkaPg->broker('main', conf => "kafka_pg.brokers = 1\n");
+#	$node->safe_psql('postgres', q{SELECT kafka.create_topic('t')});
+#	$node->kcat({ in => "hello\n" }, '-P', '-t', 't');
+#	is($node->kcat('-C', '-t', 't', '-e', '-q'), "hello\n", 'kcat reads what it wrote');
+#	KafkaPg::done();
+#
+# Every test file ends with done(): it looks for problems in every topic of every running node,
+# stops the nodes, looks for crashes in their logs, and ends the plan.
+
+use strict;
+use warnings;
+use parent -norequire, 'PostgreSQL::Test::Cluster';
+
+use Exporter 'import';
+use IPC::Run ();
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @EXPORT_OK = qw(done);
+
+my @nodes;
+
+# Every node is strict about its pages: checksums, and each page's redo compared with its
+# original. restart_after_crash is on as in production; done() sees crashes in the log.
+my $settings = <<'CONF';
+shared_preload_libraries = 'kafka_pg'
+fsync = on
+restart_after_crash = on
+log_statement = none
+shared_buffers = 64MB
+max_connections = 50
+max_worker_processes = 32
+max_wal_size = 1GB
+kafka_pg.listen_addresses = '127.0.0.1'
+CONF
+
+# broker(name, conf => text, start => bool, extension => bool, new => {...}, init => {...})
+#
+# A started node with the extension created. Unless conf says otherwise clients may do
+# everything: they are the superuser.
+sub broker
+{
+	my ($class, $name, %param) = @_;
+	my $node = $class->new($name, %{ $param{new} || {} });
+
+	$node->init(allows_streaming => 1, %{ $param{init} || {} },
+		extra => [ '-k', '-E', 'UTF8', '--locale=C.UTF-8', @{ $param{init}{extra} || [] } ]);
+	my $user = getpwuid($<);
+	$node->append_conf('postgresql.conf', $settings);
+	$node->append_conf('postgresql.conf', "kafka_pg.anonymous_role = '$user'\n");
+	$node->_choose_kafka_port;
+	$node->append_conf('postgresql.conf', $param{conf}) if defined $param{conf};
+	push @nodes, $node;
+
+	if ($param{start} // 1)
+	{
+		$node->start;
+		$node->safe_psql('postgres', 'CREATE EXTENSION kafka_pg') if $param{extension} // 1;
+	}
+	return $node;
+}
+
+# standby(primary, name, conf => text): a started physical standby that streams from the primary.
+sub standby
+{
+	my ($class, $primary, $name, %param) = @_;
+	my $node = $class->new($name);
+
+	$primary->backup("for_$name");
+	$node->init_from_backup($primary, "for_$name", has_streaming => 1);
+	$node->_choose_kafka_port;
+	$node->append_conf('postgresql.conf', $param{conf}) if defined $param{conf};
+	push @nodes, $node;
+	$node->start;
+	return $node;
+}
+
+sub _choose_kafka_port
+{
+	my ($self) = @_;
+
+	$self->{kafka_port} = PostgreSQL::Test::Cluster::get_free_port();
+	$self->append_conf('postgresql.conf', "kafka_pg.port = $self->{kafka_port}\n");
+	return;
+}
+
+# As the parent's, but a server that does not start or stop fails this test file, and not the
+# whole run, as BAIL_OUT would.
+sub start
+{
+	my ($self, %param) = @_;
+	my $ok = $self->SUPER::start(%param, fail_ok => 1);
+	die 'node "' . $self->name . "\" did not start\n" . $self->_log_tail if !$ok && !$param{fail_ok};
+	return $ok;
+}
+
+sub stop
+{
+	my ($self, $mode, %param) = @_;
+	my $ok = $self->SUPER::stop($mode, %param, fail_ok => 1);
+	die 'node "' . $self->name . "\" did not stop\n" . $self->_log_tail if !$ok && !$param{fail_ok};
+	return $ok;
+}
+
+sub _log_tail
+{
+	my ($self) = @_;
+	return '' if !-e $self->logfile;
+	my @lines = split /^/, slurp_file($self->logfile);
+	return join('', @lines > 20 ? @lines[ -20 .. -1 ] : @lines);
+}
+
+sub kafka_port { my ($self) = @_; return $self->{kafka_port}; }
+sub bootstrap { my ($self) = @_; return "127.0.0.1:$self->{kafka_port}"; }
+
+# The test makes this node crash on purpose: done() overlooks processes killed by SIGKILL, and
+# what the postmaster says about it.
+sub expect_crashes { my ($self) = @_; $self->{expect_crashes} = 1; return; }
+
+# kcat([{ in => text, ok => bool }], args...): its output; dies when it fails, unless ok is 0:
+# then returns (exit code, output, error output).
+sub kcat
+{
+	my ($self, @args) = @_;
+	my $param = ref $args[0] ? shift @args : {};
+	return $self->_run($param, 'kcat', '-b', $self->bootstrap, @args);
+}
+
+# python([{...}], script, args...): like kcat, for a script of this test suite. It finds the server
+# through the environment: KAFKA_BOOTSTRAP, PGHOST, PGPORT, PGDATABASE.
+sub python
+{
+	my ($self, @args) = @_;
+	my $param = ref $args[0] ? shift @args : {};
+	local %ENV = $self->_get_env(KAFKA_BOOTSTRAP => $self->bootstrap, PGDATABASE => 'postgres');
+	return $self->_run($param, '/usr/bin/python3', @args);
+}
+
+sub _run
+{
+	my ($self, $param, @command) = @_;
+	my ($out, $err) = ('', '');
+	my $in = $param->{in} // '';
+	my $timeout = IPC::Run::timeout($param->{timeout} // $PostgreSQL::Test::Utils::timeout_default);
+
+	my $ok = IPC::Run::run(\@command, '<', \$in, '>', \$out, '2>', \$err, $timeout);
+	my $code = $? >> 8;
+	return ($code, $out, $err) if !($param->{ok} // 1);
+	die "@command: exit code $code\n$err" if !$ok;
+	return $out;
+}
+
+# Declares the stop points' functions in schema kafka_test: stop_arm(name, action, skip),
+# stop_await(name, n, timeout_ms), stop_release(name). See src/kstop.h.
+sub create_stop_functions
+{
+	my ($self, $database) = @_;
+
+	$self->safe_psql($database // 'postgres', <<'SQL');
+CREATE SCHEMA kafka_test;
+CREATE FUNCTION kafka_test.stop_arm(name text, action text DEFAULT 'wait', skip int DEFAULT 0)
+	RETURNS void STRICT LANGUAGE c AS '$libdir/kafka_pg', 'kstop_sql_arm';
+CREATE FUNCTION kafka_test.stop_await(name text, n int DEFAULT 1, timeout_ms int DEFAULT 60000)
+	RETURNS bool STRICT LANGUAGE c AS '$libdir/kafka_pg', 'kstop_sql_await';
+CREATE FUNCTION kafka_test.stop_release(name text)
+	RETURNS bool STRICT LANGUAGE c AS '$libdir/kafka_pg', 'kstop_sql_release';
+SQL
+	return;
+}
+
+# regress(program, inputdir, tests...): runs pg_regress or pg_isolation_regress in database
+# postgres, as one test for each of theirs; the differences are printed.
+sub regress
+{
+	my ($self, $program, $inputdir, @tests) = @_;
+	my $binary = $ENV{ uc $program } || $ENV{PG_REGRESS};
+	my $outputdir = $self->basedir . '/regress';
+	my %result;
+
+	mkdir $outputdir or die "$outputdir: $!";
+	local %ENV = $self->_get_env();
+	IPC::Run::run(
+		[
+			$binary, '--use-existing', '--dbname=postgres', '--bindir=',
+			"--inputdir=$inputdir", "--outputdir=$outputdir",
+			'--host=' . $self->host, '--port=' . $self->port, @tests
+		],
+		'>&', \my $out);
+	note($out);
+	$result{$1} = $2 while $out =~ /^(?:test )?(\S+)\s+\.\.\. (\w+)/mg;
+	is($result{$_}, 'ok', "$program: $_") for @tests;
+	diag(slurp_file("$outputdir/regression.diffs")) if -s "$outputdir/regression.diffs";
+	return;
+}
+
+# Rows of kafka.check_topic over every topic of the database, as text: '' when all is well.
+sub problems
+{
+	my ($self, $database) = @_;
+	return $self->safe_psql($database // 'postgres', <<'SQL');
+SELECT c.oid::regclass, problem.*
+  FROM pg_class c JOIN pg_am a ON a.oid = c.relam, kafka.check_topic(c.oid::regclass) problem
+ WHERE a.amname = 'kafka_log'
+SQL
+}
+
+# What the node's log says about crashes and damage, as text.
+sub crashes
+{
+	my ($self) = @_;
+	my @found;
+
+	for my $line (split /\n/, slurp_file($self->logfile))
+	{
+		next if $line !~ /\b(?:PANIC|TRAP|was\ terminated\ by\ signal|inconsistent\ page\ found
+			|invalid\ page\ in\ block|page\ verification\ failed|stuck\ spinlock)\b/x;
+		next if $self->{expect_crashes} && $line =~ /was terminated by signal 9\b/;
+		push @found, $line;
+	}
+	return join("\n", @found);
+}
+
+sub done
+{
+	for my $node (@nodes)
+	{
+		my $name = $node->name;
+		if (defined $node->{_pid})
+		{
+			if ($node->safe_psql('postgres', q{SELECT to_regprocedure('kafka.check_topic(regclass)')}))
+			{
+				is($node->problems, '', "$name: no problem in any topic");
+			}
+			$node->stop('fast');
+		}
+		is($node->crashes, '', "$name: no crash in the log") if -e $node->logfile;
+	}
+	done_testing();
+	return;
+}
+
+1;
