@@ -281,9 +281,11 @@ typedef struct KBatchIterator
 {
 	KBatchHeader header;
 	const uint8 *pos;
-	const uint8 *end;
+	size_t		left;			/* bytes from pos on */
 	int32		returned;
-	const char *message;		/* a constant that says what is wrong */
+	int32		last_delta;		/* of the record returned last, -1 at first */
+	KBatchResult ended;			/* KBATCH_OK while there may be more */
+	const char *message;		/* a constant that says what is wrong, or NULL */
 } KBatchIterator;
 
 /*

@@ -28,6 +28,7 @@ typedef struct KBatchBuilder
 typedef struct KBatchSeal
 {
 	KCodecType	codec;
+	int			level;			/* KCODEC_DEFAULT_LEVEL, or the codec's */
 	int16		attributes;		/* flags other than the codec */
 	int64		base_offset;
 	int32		leader_epoch;

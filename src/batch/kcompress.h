@@ -54,10 +54,14 @@ extern const char *kcodec_name(int type);
 /* reverse of kcodec_name(), -1 when there is none of this name */
 extern int	kcodec_from_name(const char *name);
 
+/* each format's own */
+#define KCODEC_DEFAULT_LEVEL	PG_INT32_MIN
+
 /*
- * Append the compressed form of src to dst.  On failure dst->len is as before.
+ * Append the compressed form of src to dst, where there must be room for the worst
+ * case, which is a little longer than src.  On failure dst->len is as before.
  */
-extern KCodecResult kcodec_compress(KCodec *codec, KCodecType type,
+extern KCodecResult kcodec_compress(KCodec *codec, KCodecType type, int level,
 									const void *src, size_t len, KBuffer *dst);
 
 /*
