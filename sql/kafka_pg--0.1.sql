@@ -3,6 +3,112 @@
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION kafka_pg" to load this file. \quit
 
--- The broker's functions, views and state; topics are tables in the other schema.
+-- Rules for this file and its successors: everything is named with its schema, since the
+-- search path of a script is the installing session's; columns of catalog tables are only ever added at
+-- the end (src/topic/kcatalog.h numbers them); a change after a release goes into
+-- kafka_pg--OLD--NEW.sql and leaves this file alone.
+
+-- ------------------------------------------------------------------------------------------
+-- Schemas: the broker's functions, views and state in one, topics in the other.  Topics are not
+-- members of the extension: they are dumped and restored like any table.
+-- ------------------------------------------------------------------------------------------
+
 CREATE SCHEMA kafka;
+COMMENT ON SCHEMA kafka IS 'functions, views and state of the Kafka broker';
+GRANT USAGE ON SCHEMA kafka TO PUBLIC;
+
 CREATE SCHEMA topics;
+COMMENT ON SCHEMA topics IS 'the tables of Kafka topics; GRANT CREATE lets a role create topics';
+GRANT USAGE ON SCHEMA topics TO PUBLIC;
+
+-- ------------------------------------------------------------------------------------------
+-- Types
+-- ------------------------------------------------------------------------------------------
+
+CREATE TYPE kafka.header AS (key text, value bytea);
+COMMENT ON TYPE kafka.header IS 'a record''s header';
+
+CREATE TYPE kafka.record AS (
+  partition int,
+  "offset" bigint,
+  "timestamp" timestamptz,
+  key bytea,
+  value bytea,
+  headers kafka.header[]
+);
+COMMENT ON TYPE kafka.record IS 'a record as kafka.fetch returns it: the columns of every topic';
+
+-- ------------------------------------------------------------------------------------------
+-- Catalogs.  Only superusers and the functions below write them.
+-- ------------------------------------------------------------------------------------------
+
+CREATE TABLE kafka.cluster (
+  id text NOT NULL
+);
+COMMENT ON TABLE kafka.cluster IS 'the cluster id that Kafka clients see; one row';
+CREATE UNIQUE INDEX cluster_one_row ON kafka.cluster ((true));
+
+-- A random uuid in Kafka's form, which never begins with a dash.
+INSERT INTO kafka.cluster (id)
+  SELECT regexp_replace(translate(rtrim(encode(uuid_send(gen_random_uuid()), 'base64'), '='),
+                                  '+/', '-_'),
+                        '^-', 'A');
+
+CREATE TABLE kafka.leader_epoch (
+  system_identifier bigint NOT NULL,
+  timeline int NOT NULL,
+  epoch int NOT NULL
+);
+COMMENT ON TABLE kafka.leader_epoch IS
+  'the leader epoch of all partitions, and the server and timeline that it belongs to; one row';
+CREATE UNIQUE INDEX leader_epoch_one_row ON kafka.leader_epoch ((true));
+
+CREATE TABLE kafka.topic (
+  name text COLLATE "C" PRIMARY KEY,
+  id uuid NOT NULL UNIQUE,
+  "table" regclass NOT NULL UNIQUE,
+  partitions int NOT NULL CHECK (partitions > 0),
+  config jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(config) = 'object'),
+  created timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE kafka.topic IS 'topics; a row goes away with its table';
+COMMENT ON COLUMN kafka.topic.config IS 'the topic configs as they were given; all others have Kafka''s defaults';
+
+-- Names that Kafka's metrics could not tell apart.
+CREATE UNIQUE INDEX topic_name_collision ON kafka.topic (replace(name, '.', '_') COLLATE "C");
+
+CREATE TABLE kafka.partition (
+  "table" regclass NOT NULL,
+  partition int NOT NULL,
+  log_start bigint NOT NULL CHECK (log_start >= 0),
+  next_offset bigint NOT NULL CHECK (next_offset >= log_start),
+  PRIMARY KEY ("table", partition)
+);
+COMMENT ON TABLE kafka.partition IS
+  'lower bounds of log start and next offset, so that a restored partition continues its numbering';
+
+CREATE SEQUENCE kafka.producer_id_seq MINVALUE 0 START 0;
+COMMENT ON SEQUENCE kafka.producer_id_seq IS 'ids of idempotent producers';
+
+SELECT pg_extension_config_dump('kafka.topic', '');
+SELECT pg_extension_config_dump('kafka.partition', '');
+SELECT pg_extension_config_dump('kafka.producer_id_seq', '');
+
+-- Tells every process that its cache of topics is out of date; also when the row came through
+-- logical replication.
+CREATE FUNCTION kafka.topic_changed() RETURNS trigger
+AS 'MODULE_PATHNAME', 'ktopic_changed' LANGUAGE C;
+REVOKE EXECUTE ON FUNCTION kafka.topic_changed() FROM PUBLIC;
+
+CREATE TRIGGER topic_changed AFTER INSERT OR UPDATE OR DELETE ON kafka.topic
+  FOR EACH ROW EXECUTE FUNCTION kafka.topic_changed();
+CREATE TRIGGER topic_truncated AFTER TRUNCATE ON kafka.topic
+  FOR EACH STATEMENT EXECUTE FUNCTION kafka.topic_changed();
+ALTER TABLE kafka.topic ENABLE ALWAYS TRIGGER topic_changed;
+ALTER TABLE kafka.topic ENABLE ALWAYS TRIGGER topic_truncated;
+
+-- The row of kafka.leader_epoch made to name this server and timeline; returns the epoch.  The
+-- launcher does the same at its start.
+CREATE FUNCTION kafka.leader_epoch_claim() RETURNS int
+AS 'MODULE_PATHNAME', 'kepoch_claim_sql' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE EXECUTE ON FUNCTION kafka.leader_epoch_claim() FROM PUBLIC;

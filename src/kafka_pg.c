@@ -10,6 +10,7 @@
 #include "kafka_pg.h"
 #include "kguc.h"
 #include "kshmem.h"
+#include "topic/ktopic.h"
 
 PG_MODULE_MAGIC;
 
@@ -31,4 +32,5 @@ _PG_init(void)
 
 	kguc_init();
 	kshmem_init();
+	ktopic_init();
 }
