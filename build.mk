@@ -49,6 +49,8 @@ $(OBJS): | $(GENERATED_H)
 generated: $(GENERATED_C) $(GENERATED_H)
 
 # Unit tests: one program a file, printing TAP.
+# The server's checksum code is in libpgport: Debian keeps it in pkglibdir, others in libdir.
+TEST_LIBS = $(PURE_LIBS) -L$(pkglibdir) -L$(libdir) -lpgport
 UNIT_SRC = $(sort $(wildcard test/unit/*.c))
 UNIT_PROGRAMS = $(UNIT_SRC:test/unit/%.c=build/unit/%.t)
 
@@ -56,7 +58,7 @@ unit-programs: $(UNIT_PROGRAMS)
 
 build/unit/%.t: test/unit/%.c $(PURE_OBJS)
 	@mkdir -p build/unit
-	$(CC) $(CPPFLAGS) $(CFLAGS) -Itest/unit -MF $(@:.t=.d) -o $@ $< $(PURE_OBJS) $(PURE_LIBS)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -Itest/unit -MF $(@:.t=.d) -o $@ $< $(PURE_OBJS) $(TEST_LIBS)
 
 -include $(UNIT_PROGRAMS:.t=.d)
 
