@@ -109,9 +109,9 @@ sub new_struct
 		line     => $line
 	};
 
-	complain("struct K$name is defined twice") if $seen_struct{"K$name"}++;
 	(my $var = $name) =~ s/(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])/_/g;
 	$s->{var} = 'kmsg_' . lc $var;
+	complain("struct K$name is defined twice") if $seen_struct{ $s->{var} }++;
 	return $s;
 }
 
@@ -468,8 +468,8 @@ sub header_text
 		$text .= "\t" . field_ctype($_) . "\n" foreach @{ $s->{fields} };
 		$text .= "\tKTags unknown_tags;\n} $s->{ctype};\n\n";
 	}
-	$text .= "extern const KMsgDesc $_->{var};\n" foreach grep { $_->{is_message} } @structs;
-	$text .= "\n/* All of them, also those of no API; ends with NULL. */\n";
+	$text .= "extern const KMsgDesc $_->{var};\n" foreach @structs;
+	$text .= "\n/* All whole messages, also those of no API; ends with NULL. */\n";
 	$text .= "extern const KMsgDesc *const kmsg_all[];\n";
 	return "$text\n#endif\n";
 }
@@ -506,7 +506,7 @@ sub struct_text
 	}
 	$text .= "static const uint16_t min_$s->{ctype}\[] = {" . join(', ', @{ $s->{min_size} })
 	  . "};\n";
-	$text .= ($s->{is_message} ? '' : 'static ') . "const KMsgDesc $s->{var} = {\n"
+	$text .= "const KMsgDesc $s->{var} = {\n"
 	  . "\t.name = \"" . substr($s->{ctype}, 1) . "\",\n"
 	  . "\t.defaults = &default_$s->{ctype},\n"
 	  . "\t.fields = $fields,\n"

@@ -67,6 +67,16 @@ kmsg_init(const KMsgDesc *desc, void *msg)
 	memcpy(msg, desc->defaults, desc->size);
 }
 
+void *
+kmsg_new(const KMsgDesc *desc, int32_t count, KArena *arena)
+{
+	char	   *items = count >= 0 ? karena_alloc(arena, (size_t) count * desc->size) : NULL;
+
+	for (int32_t i = 0; items && i < count; i++)
+		kmsg_init(desc, items + (size_t) i * desc->size);
+	return items;
+}
+
 /* ------------------------------------------------------------------------
  * Decoding
  * ------------------------------------------------------------------------

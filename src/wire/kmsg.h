@@ -204,8 +204,10 @@ extern void *karena_alloc(KArena *a, size_t size);
  * ------------------------------------------------------------------------
  */
 
-/* Sets every field to its default. */
+/* Sets every field of a message, or of a struct in one, to its default. */
 extern void kmsg_init(const KMsgDesc *desc, void *msg);
+/* An array of such structs, set to their defaults; NULL when the arena gives no more. */
+extern void *kmsg_new(const KMsgDesc *desc, int32_t count, KArena *arena);
 
 /*
  * Fills *msg from the first *consumed bytes of "in"; whether bytes may follow is the caller's

@@ -165,6 +165,7 @@ random_tags(Random *r, Pool *pool, uint32_t first)
 }
 
 /* Fills what the version has; the rest keeps its defaults. */
+__attribute__((unused))
 static void
 random_message(Random *r, Pool *pool, const KMsgDesc *desc, int version, void *msg)
 {
@@ -209,6 +210,7 @@ random_message(Random *r, Pool *pool, const KMsgDesc *desc, int version, void *m
 }
 
 /* Do two messages say the same? */
+__attribute__((unused))
 static bool
 same_message(const KMsgDesc *desc, const void *a, const void *b)
 {
