@@ -14,7 +14,8 @@ OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c) $(GENERATED_C)))
 -include src/wire/wire.mk
 
 # Modules that compile without the server: unit tests and fuzzers link these alone.
-PURE_OBJS = $(filter src/batch/% src/wire/%,$(OBJS))
+PURE_OBJS = $(filter src/batch/% src/wire/% src/topic/kpartitioner.o src/txn/kproducer_state.o, \
+	$(OBJS))
 PURE_LIBS = -lz -llz4 -lsnappy -lzstd
 
 # The server's headers are named as system headers so that warnings are about our code.
