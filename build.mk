@@ -63,4 +63,18 @@ build/unit/%.t: test/unit/%.c $(PURE_OBJS)
 
 -include $(UNIT_PROGRAMS:.t=.d)
 
+# Fuzzers: test/fuzz/fuzz_*.c with all pure sources in one program, compiled anew with clang's
+# sanitizers. -fno-sanitize-recover: undefined behaviour is a crash too.
+FUZZ_CC = clang
+FUZZ_FLAGS = -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -g -O1
+FUZZ_PROGRAMS = $(patsubst test/fuzz/%.c,build/fuzz/%,$(sort $(wildcard test/fuzz/fuzz_*.c)))
+
+fuzz-programs: $(FUZZ_PROGRAMS)
+
+build/fuzz/%: test/fuzz/%.c $(PURE_OBJS)
+	@mkdir -p build/fuzz
+	$(FUZZ_CC) $(FUZZ_FLAGS) -std=gnu11 -fwrapv -fno-strict-aliasing -Wno-ignored-attributes -Itest/unit \
+		$(CPPFLAGS) -MF $@.d -o $@ $< \
+		$(PURE_OBJS:.o=.c) $(TEST_LIBS)
+
 .PHONY: generated unit-programs fuzz-programs
