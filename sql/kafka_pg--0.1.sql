@@ -112,3 +112,73 @@ ALTER TABLE kafka.topic ENABLE ALWAYS TRIGGER topic_truncated;
 CREATE FUNCTION kafka.leader_epoch_claim() RETURNS int
 AS 'MODULE_PATHNAME', 'kepoch_claim_sql' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE EXECUTE ON FUNCTION kafka.leader_epoch_claim() FROM PUBLIC;
+
+-- ------------------------------------------------------------------------------------------
+-- Topics.  Everybody may call these functions; each asks for the right that it needs.
+-- ------------------------------------------------------------------------------------------
+
+CREATE FUNCTION kafka.create_topic(name text, partitions int DEFAULT 1, config jsonb DEFAULT '{}')
+RETURNS regclass
+AS 'MODULE_PATHNAME', 'ksql_create_topic' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION kafka.create_topic(text, int, jsonb) IS
+  'creates a topic and returns its table; needs CREATE on schema topics';
+
+CREATE FUNCTION kafka.drop_topic(name text) RETURNS void
+AS 'MODULE_PATHNAME', 'ksql_drop_topic' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION kafka.drop_topic(text) IS
+  'drops a topic with all its records; only its owner can';
+
+CREATE FUNCTION kafka.id_text(id uuid) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN translate(rtrim(encode(uuid_send(id), 'base64'), '='), '+/', '-_');
+COMMENT ON FUNCTION kafka.id_text(uuid) IS 'a topic''s id as Kafka''s tools write it';
+
+CREATE VIEW kafka.topics AS
+  SELECT t.name, kafka.id_text(t.id) AS id, t."table", pg_get_userbyid(c.relowner) AS owner,
+         t.partitions, t.config, t.created, pg_relation_size(c.oid) AS bytes
+  FROM kafka.topic t JOIN pg_class c ON c.oid = t."table"
+  WHERE has_table_privilege(c.oid, 'SELECT') OR has_table_privilege(c.oid, 'INSERT');
+COMMENT ON VIEW kafka.topics IS 'the topics that you may read or write';
+GRANT SELECT ON kafka.topics TO PUBLIC;
+
+-- ------------------------------------------------------------------------------------------
+-- Keys, values and headers as text and JSON, and back.  None fails because of what a producer
+-- has stored.
+-- ------------------------------------------------------------------------------------------
+
+CREATE FUNCTION kafka.header(key text, value bytea) RETURNS kafka.header
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN ROW(key, value)::kafka.header;
+COMMENT ON FUNCTION kafka.header(text, bytea) IS 'a record''s header';
+
+CREATE FUNCTION kafka.to_text(bytes bytea) RETURNS text
+AS 'MODULE_PATHNAME', 'ksql_to_text' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION kafka.to_text(bytea) IS
+  'a key or value as text; bytes that are not valid text are shown as \xNN';
+
+CREATE FUNCTION kafka.to_jsonb(bytes bytea) RETURNS jsonb
+AS 'MODULE_PATHNAME', 'ksql_to_jsonb' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION kafka.to_jsonb(bytea) IS
+  'a key or value as jsonb; NULL when it is not JSON that jsonb can hold';
+
+CREATE FUNCTION kafka.to_bytea(value text) RETURNS bytea
+AS 'MODULE_PATHNAME', 'ksql_to_bytea' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION kafka.to_bytea(text) IS 'text as bytes, for INSERT and headers';
+
+CREATE FUNCTION kafka.to_bytea(value json) RETURNS bytea
+AS 'MODULE_PATHNAME', 'ksql_to_bytea' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION kafka.to_bytea(json) IS 'JSON as bytes, as it is written';
+
+CREATE FUNCTION kafka.to_bytea(value jsonb) RETURNS bytea
+AS 'MODULE_PATHNAME', 'ksql_jsonb_to_bytea' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION kafka.to_bytea(jsonb) IS 'JSON as bytes';
+
+CREATE FUNCTION kafka.header_value(headers kafka.header[], key text) RETURNS bytea
+AS 'MODULE_PATHNAME', 'ksql_header_value' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION kafka.header_value(kafka.header[], text) IS
+  'the value of the last header with this key';
+
+CREATE FUNCTION kafka.header_text(headers kafka.header[], key text) RETURNS text
+AS 'MODULE_PATHNAME', 'ksql_header_text' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION kafka.header_text(kafka.header[], text) IS
+  'the value of the last header with this key as text; bytes that are not valid text are shown as \xNN';

@@ -3,10 +3,10 @@
  *		The leader epoch, and the cluster's id.
  *
  * One epoch serves all partitions: the row of kafka.leader_epoch, which names the server (system
- * identifier) and timeline that it belongs to.  A server that finds another one in it was
- * promoted, restored or upgraded, and must have a new epoch durable before anybody appends: a client
- * that asks where an old epoch ended finds divergence only if what follows has another number.
- * The timeline alone would not do; it can go backwards (pg_upgrade, restore).
+ * identifier) and timeline that it belongs to.  A server that finds another one in it was promoted,
+ * restored or upgraded, and must have a new epoch durable before anybody appends: a client that
+ * asks where an old epoch ended finds divergence only if what follows has another number.  The
+ * timeline alone would not do; it can go backwards (pg_upgrade, restore).
  *
  * Shared memory has the epoch once it is known to be right, so that appenders pay a lock-free read.
  */
@@ -131,8 +131,8 @@ row_is_ours(const EpochRow *row)
 }
 
 /*
- * Makes the row ours in the current transaction and returns its epoch.  Somebody else who does the same at
- * this time is waited for.
+ * Makes the row ours in the current transaction and returns its epoch.  Somebody else who does the
+ * same at this time is waited for.
  */
 static int32
 claim_row(void)
@@ -201,9 +201,9 @@ kepoch_current(void)
 		long		left;
 
 		/*
-		 * A row that names this server needs no new epoch: the launcher has not come so far, or the
-		 * extension was created a moment ago, perhaps by this very transaction (then it is for this
-		 * transaction alone).
+		 * A row that names this server needs no new epoch: the launcher has not come so far, or
+		 * the extension was created a moment ago, perhaps by this very transaction (then it is for
+		 * this transaction alone).
 		 */
 		if (read_row(&row) && row_is_ours(&row))
 		{

@@ -136,7 +136,7 @@ open_topic_catalog(LOCKMODE lockmode)
 	return table_open(relid, lockmode);
 }
 
-/* The right to create, complained about in the words of CREATE TABLE, but before the name is looked at. */
+/* Before the name is looked up: who may not create topics need not learn which there are. */
 static void
 check_may_create(void)
 {

@@ -56,7 +56,7 @@ typedef struct KTopicConfig
 	int64		segment_bytes;
 	int64		segment_ms;
 	int64		retention_bytes;	/* -1: no limit */
-	int64		retention_ms;		/* -1: no limit */
+	int64		retention_ms;	/* -1: no limit */
 	int64		delete_retention_ms;
 	int64		min_compaction_lag_ms;
 	int64		max_compaction_lag_ms;
@@ -96,8 +96,10 @@ extern void ktopic_config_defaults(KTopicConfig *config);
 /* The value of one config as text, as given or the default; NULL when it has neither. */
 extern char *ktopic_config_value(Jsonb *json, const KTopicConfigDef *def, bool *is_default);
 
-/* Names and values as a request carries them, as the jsonb that ktopic_create takes.  A NULL value is
- * left out: the default. */
+/*
+ * Names and values as a request carries them, as the jsonb that ktopic_create takes.  A NULL value
+ * is left out: the default.
+ */
 extern Jsonb *ktopic_config_build(int n, const char *const *names, const char *const *values);
 
 /* ------------------------------------------------------------------------
@@ -126,6 +128,7 @@ typedef struct KTopic
 extern const KTopic *ktopic_by_name(const char *name, bool *busy);
 extern const KTopic *ktopic_by_id(const pg_uuid_t *id, bool *busy);
 extern const KTopic *ktopic_by_relid(Oid relid, bool *busy);
+
 /* All topics, ordered by name (a list of const KTopic *). */
 extern List *ktopic_list(bool *busy);
 
@@ -150,17 +153,21 @@ extern void ktopic_init(void);
 extern const char *ktopic_name_problem(const char *name);
 
 /*
- * Creates table and catalog row; the current user becomes the owner and needs CREATE on schema topics.
- * ERRORs carry the SQLSTATEs that ktopic_error_code knows.  Returns the table's OID.
+ * Creates table and catalog row; the current user becomes the owner and needs CREATE on schema
+ * topics.  ERRORs carry the SQLSTATEs that ktopic_error_code knows.  Returns the table's OID.
  */
 extern Oid	ktopic_create(const char *name, int32 partitions, Jsonb *config);
-/* What ktopic_create would complain about that does not need the table (CreateTopics with validate_only). */
+
+/* Complains as ktopic_create would, and creates nothing (CreateTopics with validate_only). */
 extern void ktopic_create_check(const char *name, int32 partitions, Jsonb *config);
 
 /* Drops it as the current user, who must own the table. */
 extern void ktopic_drop(const char *name);
 
-/* Kafka's error code for an SQLSTATE raised by these functions; -1 (UNKNOWN_SERVER_ERROR) for others. */
+/*
+ * Kafka's error code for an SQLSTATE raised by these functions; -1 (UNKNOWN_SERVER_ERROR) for
+ * others.  For a bad config the error's detail is the sentence that Kafka would give.
+ */
 extern int16 ktopic_error_code(int sqlerrcode);
 
 /*
@@ -193,23 +200,24 @@ extern bool kacl_topic_create(Oid roleid);	/* CREATE on schema topics: Create */
 /* Is the extension created in this database? */
 extern bool kcluster_exists(void);
 
-/* Kafka's cluster id; NULL when the extension is not created.  Good until the end of the transaction. */
+/* Kafka's cluster id, palloc'd; NULL when the extension is not created. */
 extern const char *kcluster_id(void);
 
 extern Size kepoch_shmem_size(void);
 extern void kepoch_shmem_init(void);
 
 /*
- * The launcher's, on a primary, before brokers start and again after CREATE EXTENSION: makes the row of
- * kafka.leader_epoch name this server and timeline, with a new epoch if it named others, durably, and lets appenders go on.
- * Outside a transaction: it runs its own.  False: the extension is not created.
+ * The launcher's, on a primary, before brokers start and again after CREATE EXTENSION: makes the
+ * row of kafka.leader_epoch name this server and timeline, with a new epoch if it named others,
+ * durably, and lets appenders go on.  Outside a transaction: it runs its own.  False: the
+ * extension is not created.
  */
 extern bool kepoch_startup(void);
 
 /*
- * The leader epoch that a new batch carries.  Waits, up to some seconds, for the launcher to make it durable
- * after a start or promotion; ERROR with a hint after that.  A broker process
- * is started when it is there and so never waits.  On a standby: the primary's.
+ * The leader epoch that a new batch carries.  Waits, up to some seconds, for the launcher to make
+ * it durable after a start or promotion; ERROR with a hint after that.  A broker process is
+ * started when it is there and so never waits.  On a standby: the primary's.
  */
 extern int32 kepoch_current(void);
 

@@ -67,8 +67,8 @@ cache_relcache_callback(Datum arg, Oid relid)
 {
 	if (cache.current == NULL || (OidIsValid(relid) && relid != cache.catalog))
 		return;
-	cache.stale = true;
-	cache.generation++;
+	cache.		stale = true;
+	cache.		generation++;
 }
 
 static void
@@ -106,11 +106,11 @@ ktopic_cache_generation(void)
 static HTAB *
 cache_table(const char *name, Size keysize, Size entrysize, int flags)
 {
-	HASHCTL		ctl = {
-		.keysize = keysize,
-		.entrysize = entrysize,
-		.hcxt = cache.current
-	};
+	HASHCTL		ctl;
+
+	ctl.keysize = keysize;
+	ctl.entrysize = entrysize;
+	ctl.hcxt = cache.current;
 
 	return hash_create(name, 64, &ctl, HASH_ELEM | HASH_CONTEXT | flags);
 }
@@ -123,36 +123,38 @@ cache_begin(void)
 		return;
 
 	if (cache.retired == NULL)
-		cache.retired = AllocSetContextCreate(CacheMemoryContext, "kafka_pg old topics",
-											  ALLOCSET_SMALL_SIZES);
+		cache.		retired = AllocSetContextCreate(CacheMemoryContext, "kafka_pg old topics",
+													ALLOCSET_SMALL_SIZES);
+
 	if (cache.current != NULL)
 	{
 		MemoryContextSetParent(cache.current, cache.retired);
-		cache.current = NULL;
+		cache.		current = NULL;
 	}
 
-	cache.complete = false;
-	cache.current = AllocSetContextCreate(CacheMemoryContext, "kafka_pg topics",
-										  ALLOCSET_DEFAULT_SIZES);
-	cache.stale = true;			/* until the tables are there, should one of them fail */
-	cache.by_name = cache_table("kafka_pg topics by name", KTOPIC_NAME_MAX + 1,
-								sizeof(NameEntry), HASH_STRINGS);
-	cache.by_id = cache_table("kafka_pg topics by id", sizeof(pg_uuid_t),
-							  sizeof(IdEntry), HASH_BLOBS);
-	cache.by_relid = cache_table("kafka_pg topics by relid", sizeof(Oid),
-								 sizeof(RelidEntry), HASH_BLOBS);
-	cache.catalog = InvalidOid;
-	cache.stale = false;
+	cache.		complete = false;
+	cache.		current = AllocSetContextCreate(CacheMemoryContext, "kafka_pg topics",
+												ALLOCSET_DEFAULT_SIZES);
+	cache.		stale = true;	/* until the tables are there, should one of them fail */
+	cache.		by_name = cache_table("kafka_pg topics by name", KTOPIC_NAME_MAX + 1,
+									  sizeof(NameEntry), HASH_STRINGS);
+	cache.		by_id = cache_table("kafka_pg topics by id", sizeof(pg_uuid_t),
+									sizeof(IdEntry), HASH_BLOBS);
+	cache.		by_relid = cache_table("kafka_pg topics by relid", sizeof(Oid),
+									   sizeof(RelidEntry), HASH_BLOBS);
+	cache.		catalog = InvalidOid;
+	cache.		stale = false;
 }
 
 /*
- * Opens kafka.topic (or another catalog of ours) for reading.  NULL when the extension is not there, or
- * with *busy when the lock was not free.
+ * Opens kafka.topic (or another catalog of ours) for reading.  NULL when the extension is not
+ * there, or with *busy when the lock was not free.
  */
 static Relation
 catalog_open(const char *name, bool *busy)
 {
 	Oid			relid = kcatalog_relation(name);
+	Relation	rel;
 
 	if (!OidIsValid(relid))
 		return NULL;
@@ -164,13 +166,10 @@ catalog_open(const char *name, bool *busy)
 		return NULL;
 	}
 	/* The lock may have come after a DROP EXTENSION. */
-	{
-		Relation	rel = try_table_open(relid, NoLock);
-
-		if (rel == NULL)
-			UnlockRelationOid(relid, AccessShareLock);
-		return rel;
-	}
+	rel = try_table_open(relid, NoLock);
+	if (rel == NULL)
+		UnlockRelationOid(relid, AccessShareLock);
+	return rel;
 }
 
 /* Turns a row into a cached topic, complete and in all three tables. */
@@ -238,7 +237,7 @@ cache_load(const char *index, ScanKey key, bool *busy)
 		return NULL;
 	/* An invalidation that came with the lock emptied nothing yet; begin anew if so. */
 	cache_begin();
-	cache.catalog = RelationGetRelid(rel);
+	cache.		catalog = RelationGetRelid(rel);
 
 	scan = systable_beginscan(rel, kcatalog_relation(index), true, NULL, 1, key);
 	tuple = systable_getnext(scan);
@@ -316,7 +315,7 @@ topic_name_cmp(const ListCell *a, const ListCell *b)
 	return strcmp(((const KTopic *) lfirst(a))->name, ((const KTopic *) lfirst(b))->name);
 }
 
-List *
+List	   *
 ktopic_list(bool *busy)
 {
 	List	   *topics = NIL;
@@ -333,7 +332,8 @@ ktopic_list(bool *busy)
 		if (rel == NULL)
 			return NIL;
 		cache_begin();
-		cache.catalog = RelationGetRelid(rel);
+		cache.		catalog = RelationGetRelid(rel);
+
 		scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 		{
@@ -344,7 +344,7 @@ ktopic_list(bool *busy)
 		}
 		systable_endscan(scan);
 		table_close(rel, AccessShareLock);
-		cache.complete = true;
+		cache.		complete = true;
 	}
 	else
 	{

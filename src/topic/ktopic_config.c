@@ -2,8 +2,8 @@
  * ktopic_config.c
  *		Topic configs: the ones Kafka 4.3 knows, their types, defaults and limits.
  *
- * From SQL a value comes as a JSON scalar, or a list as an array, from clients as text.  It is kept as
- * it was given and parsed as Kafka parses text, so that "1000" and 1000 are the same.
+ * From SQL a value comes as a JSON scalar, or a list as an array, from clients as text.  It is
+ * kept as it was given and parsed as Kafka parses text, so that "1000" and 1000 are the same.
  */
 #include "postgres.h"
 
@@ -225,7 +225,11 @@ words_with_commas(const char *words)
 
 	initStringInfo(&buf);
 	for (; *words != '\0'; words++)
-		appendStringInfoString(&buf, *words == ' ' ? ", " : (char[]) {*words, '\0'});
+	{
+		if (*words == ' ')
+			appendStringInfoChar(&buf, ',');
+		appendStringInfoChar(&buf, *words);
+	}
 	return buf.data;
 }
 
@@ -364,7 +368,7 @@ list_has(List *words, const char *word)
 
 	foreach(lc, words)
 		if (strcmp(lfirst(lc), word) == 0)
-			return true;
+		return true;
 	return false;
 }
 
@@ -464,7 +468,7 @@ json_value_text(JsonbValue *v)
 	}
 }
 
-char *
+char	   *
 ktopic_config_parse(Jsonb *json, KTopicConfig *config)
 {
 	JsonbIterator *it;
@@ -505,7 +509,7 @@ ktopic_config_parse(Jsonb *json, KTopicConfig *config)
 	return first;
 }
 
-char *
+char	   *
 ktopic_config_value(Jsonb *json, const KTopicConfigDef *def, bool *is_default)
 {
 	JsonbValue	v;
@@ -517,7 +521,7 @@ ktopic_config_value(Jsonb *json, const KTopicConfigDef *def, bool *is_default)
 	return json_value_text(&v);
 }
 
-Jsonb *
+Jsonb	   *
 ktopic_config_build(int n, const char *const *names, const char *const *values)
 {
 	JsonbParseState *state = NULL;

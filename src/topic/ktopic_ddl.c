@@ -7,7 +7,8 @@
  * The access method itself refuses what reaches it (rewrites, indexes' builds, unlogged storage).
  * Here is what it would never hear of.  Columns may not change, nor get defaults or constraints: a
  * Kafka client's record has none of them applied.  Renaming the table, giving it another
- * owner, schema, tablespace or statistics target is no business of ours.
+ * owner, schema, tablespace or statistics target is no business of ours.  ENABLE ROW LEVEL SECURITY
+ * calls no hook: whoever opens the table checks for that.
  *
  * The hook runs just after the server's own change and before the command counter is
  * incremented: the new version of a row is seen with SnapshotSelf, the old one in the caches.
@@ -131,6 +132,7 @@ relation_created(Oid relid, Oid am)
 	Relation	rel = RelationIdGetRelation(relid);
 	TupleDesc	desc;
 	Oid			headers;
+	bool		right;
 
 	if (!RelationIsValid(rel))
 		return;
@@ -159,13 +161,15 @@ relation_created(Oid relid, Oid am)
 
 		desc = RelationGetDescr(rel);
 		headers = headers_type();
-		if (desc->natts != (int) lengthof(columns))
-			refuse(relid, "use another shape for", COLUMNS_HINT);
-		for (int i = 0; i < desc->natts; i++)
-			if (!column_is_right(i, TupleDescAttr(desc, i), headers))
-				refuse(relid, "use another shape for", COLUMNS_HINT);
-		if (OidIsValid(rel->rd_rel->reloftype))
-			refuse(relid, "use a type for", COLUMNS_HINT);
+		right = desc->natts == (int) lengthof(columns) && !OidIsValid(rel->rd_rel->reloftype);
+		for (int i = 0; right && i < desc->natts; i++)
+			right = column_is_right(i, TupleDescAttr(desc, i), headers);
+		if (!right)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+					 errmsg("table \"%s\" does not have the columns of a topic",
+							RelationGetRelationName(rel)),
+					 errhint(COLUMNS_HINT)));
 	}
 	RelationClose(rel);
 }
@@ -209,8 +213,6 @@ relation_altered(Oid relid, Oid am)
 			   "Create a topic with kafka.create_topic, or a table, and copy with INSERT ... SELECT.");
 	if (!was_log)
 		return;
-	if (class->relrowsecurity || class->relforcerowsecurity)
-		refuse(relid, "use row-level security on", "Kafka clients could not obey it. Use a view.");
 	if (OidIsValid(class->reloftype))
 		refuse(relid, "use a type for", COLUMNS_HINT);
 	if (class->relpersistence != RELPERSISTENCE_PERMANENT)
@@ -245,11 +247,9 @@ attachment_created(Oid catalog, Oid oid, Oid am)
 	switch (catalog)
 	{
 		case AttrDefaultRelationId:
-			tuple = newest_row(catalog, AttrDefaultOidIndexId, Anum_pg_attrdef_oid, oid);
-			if (HeapTupleIsValid(tuple) &&
-				is_log(((Form_pg_attrdef) GETSTRUCT(tuple))->adrelid, am))
-				refuse(((Form_pg_attrdef) GETSTRUCT(tuple))->adrelid,
-					   "set a default in", COLUMNS_HINT);
+			/* This one comes with the table's OID, and the column as sub-object. */
+			if (is_log(oid, am))
+				refuse(oid, "set a default in", COLUMNS_HINT);
 			break;
 		case ConstraintRelationId:
 			tuple = newest_row(catalog, ConstraintOidIndexId, Anum_pg_constraint_oid, oid);
