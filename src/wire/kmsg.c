@@ -372,7 +372,8 @@ bool
 kmsg_decode(const KMsgDesc *desc, int version, const uint8_t *in, size_t len,
 			size_t *consumed, KArena *arena, void *msg, const char **err)
 {
-	Decoder		d = {in, len > 0 ? in + len : in, arena, NULL, version, version >= desc->flexible_from};
+	const uint8_t *end = len > 0 ? in + len : in;
+	Decoder		d = {in, end, arena, NULL, version, version >= desc->flexible_from};
 	bool		ok;
 
 	if (in_versions(desc->versions, version))
