@@ -35,7 +35,7 @@ EXTRA_CLEAN = build $(OBJS:.o=.d) $(GENERATED_C) $(GENERATED_H)
 ifneq ($(PGXS),)
 include $(PGXS)
 else
-all install uninstall installdirs installcheck generated unit-programs fuzz-programs:
+all install uninstall installdirs generated unit-programs fuzz-programs:
 	@echo "make: no Postgres build files found through \"$(PG_CONFIG)\": install them (Debian:" >&2
 	@echo "postgresql-server-dev-15) or set PG_CONFIG; \"make quickstart\" installs all it needs." >&2
 	@exit 1
