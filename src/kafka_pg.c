@@ -11,6 +11,7 @@
 #include "kguc.h"
 #include "kshmem.h"
 #include "topic/ktopic.h"
+#include "worker/kworker.h"
 
 PG_MODULE_MAGIC;
 
@@ -33,4 +34,5 @@ _PG_init(void)
 	kguc_init();
 	kshmem_init();
 	ktopic_init();
+	kworker_init();
 }

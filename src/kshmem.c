@@ -12,6 +12,7 @@
 #include "kshmem.h"
 #include "kstop.h"
 #include "topic/ktopic.h"
+#include "worker/kworker.h"
 
 typedef struct KShmemModule
 {
@@ -22,6 +23,7 @@ typedef struct KShmemModule
 static const KShmemModule modules[] = {
 	{kstop_shmem_size, kstop_shmem_init},
 	{kepoch_shmem_size, kepoch_shmem_init},
+	{kworker_shmem_size, kworker_shmem_init},
 };
 
 static shmem_request_hook_type prev_shmem_request_hook = NULL;

@@ -148,12 +148,13 @@ knet_listen_resolve(const char *names, int port, int *count, char **error)
 	return addresses;
 }
 
-/* A bound, listening socket, or -1 with *error set (palloc'd). */
+/* A bound, listening socket, or -1 with errno and *error (palloc'd) set. */
 static int
 knet_listen_socket(const KNetAddress *address, bool shared_port, char **error)
 {
 	int			family = address->addr.ss_family;
 	int			on = 1;
+	int			save_errno;
 	const char *step = "socket";
 	int			fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
@@ -175,9 +176,11 @@ knet_listen_socket(const KNetAddress *address, bool shared_port, char **error)
 			}
 		}
 	}
-	*error = psprintf("%s() for %s failed: %s", step, address->name, strerror(errno));
+	save_errno = errno;
+	*error = psprintf("%s() for %s failed: %s", step, address->name, strerror(save_errno));
 	if (fd >= 0)
 		close(fd);
+	errno = save_errno;
 	return -1;
 }
 
