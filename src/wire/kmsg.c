@@ -52,6 +52,13 @@ item_size(const KFieldDesc *f)
 	return f->type == KF_STRUCT ? f->sub->size : type_size[f->type].memory;
 }
 
+/* An array's items are never null, whether or not the array can be. */
+static inline bool
+value_nullable(const KFieldDesc *f, int version)
+{
+	return !(f->flags & KFF_ARRAY) && in_versions(f->nullable, version);
+}
+
 static inline AnyArray
 array_load(const void *member)
 {
@@ -145,7 +152,8 @@ decode_varint(Decoder *d, uint32_t *value)
  * it as a varint.  It is in bounds: so many units can still be there.
  */
 static bool
-decode_length(Decoder *d, const KFieldDesc *f, int width, size_t unit, int32_t *length)
+decode_length(Decoder *d, const KFieldDesc *f, bool nullable, int width, size_t unit,
+			  int32_t *length)
 {
 	uint64_t	n;
 
@@ -176,7 +184,7 @@ decode_length(Decoder *d, const KFieldDesc *f, int width, size_t unit, int32_t *
 	return true;
 
 null:
-	if (!in_versions(f->nullable, d->version))
+	if (!nullable)
 		return decode_fail(d, "null in a field that can not be null");
 	return true;
 }
@@ -192,7 +200,7 @@ decode_value(Decoder *d, const KFieldDesc *f, void *value)
 	switch ((KFieldType) f->type)
 	{
 		case KF_STRING:
-			if (!decode_length(d, f, 2, 1, &len))
+			if (!decode_length(d, f, value_nullable(f, d->version), 2, 1, &len))
 				return false;
 			if (len > MAX_STRING)
 				return decode_fail(d, "string of more than 32767 bytes");
@@ -200,7 +208,7 @@ decode_value(Decoder *d, const KFieldDesc *f, void *value)
 			d->next += len > 0 ? len : 0;
 			return true;
 		case KF_BYTES:
-			if (!decode_length(d, f, 4, 1, &len))
+			if (!decode_length(d, f, value_nullable(f, d->version), 4, 1, &len))
 				return false;
 			*(KBytes *) value = (KBytes) {len < 0 ? NULL : d->next, len};
 			d->next += len > 0 ? len : 0;
@@ -257,7 +265,8 @@ decode_array(Decoder *d, const KFieldDesc *f, void *member)
 	else if (type_size[f->type].wire > 0)
 		least = type_size[f->type].wire;
 	/* even items without a byte on the wire are charged, or a count would be free */
-	if (!decode_length(d, f, 4, least > 0 ? least : 1, &a.count))
+	if (!decode_length(d, f, in_versions(f->nullable, d->version), 4, least > 0 ? least : 1,
+					   &a.count))
 		return false;
 
 	if (a.count > 0)
@@ -441,11 +450,11 @@ put_varint(Encoder *e, uint32_t value)
 }
 
 static bool
-put_length(Encoder *e, const KFieldDesc *f, int width, int32_t length)
+put_length(Encoder *e, const KFieldDesc *f, bool nullable, int width, int32_t length)
 {
 	if (length < 0)
 	{
-		if (!in_versions(f->nullable, e->version))
+		if (!nullable)
 			return encode_fail(e, f, "null in a field that can not be null in this version");
 		length = -1;
 	}
@@ -457,7 +466,7 @@ put_length(Encoder *e, const KFieldDesc *f, int width, int32_t length)
 static bool
 encode_bytes(Encoder *e, const KFieldDesc *f, const KBytes *value)
 {
-	if (!put_length(e, f, 4, value->len))
+	if (!put_length(e, f, value_nullable(f, e->version), 4, value->len))
 		return false;
 	if (value->len <= 0)
 		return true;
@@ -497,7 +506,7 @@ encode_value(Encoder *e, const KFieldDesc *f, const void *value)
 
 				if (s->len > MAX_STRING)
 					return encode_fail(e, f, "string of more than 32767 bytes");
-				return put_length(e, f, 2, s->len) &&
+				return put_length(e, f, value_nullable(f, e->version), 2, s->len) &&
 					(s->len <= 0 || put(e, s->data, (size_t) s->len));
 			}
 		case KF_BYTES:
@@ -518,7 +527,7 @@ encode_field(Encoder *e, const KFieldDesc *f, const void *msg)
 		AnyArray	a = array_load(member);
 		size_t		step = item_size(f);
 
-		if (!put_length(e, f, 4, a.count))
+		if (!put_length(e, f, in_versions(f->nullable, e->version), 4, a.count))
 			return false;
 		for (int32_t i = 0; i < a.count; i++)
 			if (!encode_value(e, f, (const char *) a.items + (size_t) i * step))

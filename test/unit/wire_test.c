@@ -270,6 +270,8 @@ test_refusals(void)
 	refused(meta, 12, BYTES("\xff\xff\xff\xff\x0f\1\1\1"), beyond, "a count of 2^32 - 2");
 	refused(meta, 0, BYTES("\xff\xff\xff\xff"), null, "a null array");
 	refused(meta, 0, BYTES("\0\0\0\1\xff\xff"), null, "a null string");
+	refused(&kmsg_describe_configs_request, 1, BYTES("\0\0\0\1\2\0\1x\0\0\0\1\xff\xff\0"), null,
+			"a null item of an array that may be null");
 	refused(meta, 0, BYTES("\0\0\0\2\0\0"), beyond, "more items than there can be");
 	refused(&kmsg_init_producer_id_request, 2, BYTES("\xff\xff\3xx"), beyond,
 			"a string longer than the message");
@@ -315,6 +317,7 @@ test_versions_when_encoding(void)
 	KMetadataRequest meta;
 	KApiVersionsResponse versions;
 	KApiVersionsRequest client;
+	KDescribeConfigsRequest configs;
 	KMsgWriter	w;
 	const char *err;
 
@@ -353,6 +356,13 @@ test_versions_when_encoding(void)
 	meta.topics.items->name = KSTR_NULL;
 	not_encoded(&kmsg_metadata_request, 9, &meta, "name", null, "a null string");
 	not_encoded(&kmsg_metadata_request, 14, &meta, NULL, "unknown version", "an unknown version");
+
+	kmsg_init(&kmsg_describe_configs_request, &configs);
+	configs.resources.count = 1;
+	configs.resources.items = kmsg_new(&kmsg_describe_configs_request_resource, 1, &arena);
+	configs.resources.items->configuration_keys = (KStrArray) {&(KStr) {NULL, -1}, 1};
+	not_encoded(&kmsg_describe_configs_request, 1, &configs, "configuration_keys", null,
+				"a null item of an array that may be null");
 
 	kmsg_init(&kmsg_api_versions_request, &client);
 	client.client_software_name = (KStr) {random_bytes(&(Random) {1}, &pool, 32768), 32768};
