@@ -29,4 +29,30 @@ guc_malloc(int elevel, size_t size)
 }
 #endif
 
+/* Since 16 a relation's file is named by a RelFileLocator, before by a RelFileNode. */
+#if PG_VERSION_NUM < 160000
+#include "storage/relfilenode.h"
+#define RelFileLocator				RelFileNode
+#define RelFileLocatorEquals(a, b)	RelFileNodeEquals(a, b)
+#define rd_locator					rd_node
+#else
+#include "storage/relfilelocator.h"
+#endif
+
+/* Since 16 several blocks are added to a file in one call. */
+#if PG_VERSION_NUM < 160000
+#include "storage/bufpage.h"
+#include "storage/smgr.h"
+
+static inline void
+smgrzeroextend(SMgrRelation reln, ForkNumber fork, BlockNumber block, int nblocks, bool skip_fsync)
+{
+	PGAlignedBlock zero;
+
+	memset(&zero, 0, sizeof(zero));
+	for (int i = 0; i < nblocks; i++)
+		smgrextend(reln, fork, block + i, zero.data, skip_fsync);
+}
+#endif
+
 #endif							/* KAFKA_PG_COMPAT_H */

@@ -189,6 +189,7 @@ typedef struct KLogRead
 	/* in/out: where the last read ended, or KLOG_NO_POSITION */
 	KLogPosition position;
 	/* out */
+	KLogPosition cold;			/* with KLOG_COLD: the page to ask for */
 	Size		len;			/* bytes returned */
 	Size		needed;			/* with KLOG_TOO_SMALL: length of the first batch */
 	int64		next_offset;	/* first offset after what was returned */
