@@ -1,0 +1,91 @@
+/*
+ * klog_buffer.c
+ *		Getting pages of the log by what they are.
+ */
+#include "postgres.h"
+
+#include "log/klog_buffer.h"
+
+/* Pins and locks a block; mode: BUFFER_LOCK_SHARE or BUFFER_LOCK_EXCLUSIVE. */
+Buffer
+klog_buffer_get(Relation rel, BlockNumber block, int mode)
+{
+	Buffer		buffer = ReadBuffer(rel, block);
+
+	LockBuffer(buffer, mode);
+	return buffer;
+}
+
+/*
+ * Is the block in shared buffers?  Starts reading it ahead when it is not.  *recent: where it is, to
+ * be checked again by ReadRecentBuffer.
+ */
+bool
+klog_buffer_is_hot(Relation rel, BlockNumber block, Buffer *recent)
+{
+	*recent = PrefetchBuffer(rel, MAIN_FORKNUM, block).recent_buffer;
+	return BufferIsValid(*recent);
+}
+
+/* Copies the metapage's content; false when the relation has none yet. */
+bool
+klog_meta_read(Relation rel, KLogMeta *copy)
+{
+	Buffer		buffer;
+	bool		valid;
+
+	/*
+	 * The file has its first unit before the metapage is in it, see klog_relation_init.  A new file that has nothing is
+	 * an empty topic.
+	 */
+	if (RelationGetNumberOfBlocks(rel) == 0)
+		return false;
+	buffer = klog_buffer_get(rel, KLOG_META_BLOCK, BUFFER_LOCK_SHARE);
+	if (PageIsNew(BufferGetPage(buffer)))
+	{
+		UnlockReleaseBuffer(buffer);
+		return false;
+	}
+	valid = klog_page_is(BufferGetPage(buffer), KLOG_PAGE_META, -1, 0, 0);
+	if (valid)
+		memcpy(copy, KLogPageContent(BufferGetPage(buffer)), sizeof(KLogMeta));
+	UnlockReleaseBuffer(buffer);
+	if (!valid || copy->magic != KLOG_META_MAGIC || copy->layout != KLOG_LAYOUT_VERSION ||
+		(copy->extent_units != 1 && copy->extent_units != 2 &&
+		 copy->extent_units != KLOG_MAX_EXTENT_UNITS) ||
+		copy->npartitions < 0 || copy->npartitions > KLOG_MAX_PARTITIONS)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("\"%s\" has no valid kafka_log metapage", RelationGetRelationName(rel))));
+	return true;
+}
+
+/* The partition's header page, locked; InvalidBuffer when it does not exist yet. */
+Buffer
+klog_partition_header(Relation rel, int32 partition, int mode)
+{
+	KLogMeta	meta;
+	BlockNumber block;
+	Buffer		buffer;
+
+	if (!klog_meta_read(rel, &meta))
+		return InvalidBuffer;
+	block = klog_page_partition_block(&meta, partition);
+	if (block == InvalidBlockNumber || block >= RelationGetNumberOfBlocks(rel))
+		return InvalidBuffer;
+	buffer = klog_buffer_get(rel, block, mode);
+	if (PageIsNew(BufferGetPage(buffer)))
+	{
+		UnlockReleaseBuffer(buffer);
+		return InvalidBuffer;
+	}
+	if (!klog_page_is(BufferGetPage(buffer), KLOG_PAGE_PARTITION, partition, 0, 0))
+	{
+		UnlockReleaseBuffer(buffer);
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("block %u of \"%s\" is not the header of partition %d", block,
+						RelationGetRelationName(rel), partition)));
+	}
+	return buffer;
+}

@@ -1,0 +1,90 @@
+/*
+ * klog_buffer.h
+ *		Getting pages of the log by what they are.  For src/log only.
+ */
+#ifndef KLOG_BUFFER_H
+#define KLOG_BUFFER_H
+
+#include "log/klog_state.h"
+#include "storage/bufmgr.h"
+#include "utils/rel.h"
+
+/* A copy of what a walk over segments needs of a segment map entry. */
+typedef struct KLogSegment
+{
+	KLogSegmentEntry entry;
+	uint16		extent_units;
+	/* extents, cached a stretch at a time */
+	uint32		extent_from;
+	uint32		extent_count;
+	BlockNumber extent[64];
+	uint32		nextents;
+} KLogSegment;
+
+/* klog_buffer.c: pins and locks; mode as LockBuffer's */
+extern Buffer klog_buffer_get(Relation rel, BlockNumber block, int mode);
+extern bool klog_buffer_is_hot(Relation rel, BlockNumber block, Buffer *recent);
+extern bool klog_meta_read(Relation rel, KLogMeta *copy);
+extern Buffer klog_partition_header(Relation rel, int32 partition, int mode);
+
+/* klog_segment.c */
+/* Segment that covers offset (the first one when offset is below it, the last one when beyond); false: none */
+extern bool klog_segment_for_offset(Relation rel, int32 partition, int64 offset, KLogSegment *seg);
+/* First segment, from the oldest on, whose greatest-so-far timestamp is >= timestamp; the open one if no sealed one has. */
+extern bool klog_segment_for_timestamp(Relation rel, int32 partition, int64 timestamp,
+									   KLogSegment *seg);
+extern bool klog_segment_by_number(Relation rel, int32 partition, uint32 segment,
+								   KLogSegment *seg);
+extern bool klog_segment_next(Relation rel, int32 partition, KLogSegment *seg);
+extern BlockNumber klog_segment_block(Relation rel, int32 partition, KLogSegment *seg,
+									  uint32 page);
+/*
+ * Last page of 1..last whose base offset is <= offset (page 1 when there is none): the batch that holds
+ * offset starts on it or before.  KLOG_COLD (nowait only): *page is not in shared buffers. KLOG_OUT_OF_RANGE:
+ * the segment is no longer there.
+ */
+extern KLogResult klog_segment_find_page(Relation rel, int32 partition, KLogSegment *seg,
+										 int64 offset, uint32 last, bool nowait, uint32 *page);
+/* Timestamp of the segment's first batch, -1: it has none. */
+extern int64 klog_segment_first_timestamp(Relation rel, int32 partition, KLogSegment *seg,
+										  uint32 last);
+extern int64 klog_segment_sealed_bytes(Relation rel, int32 partition,
+									   const KLogPartitionHeader *header);
+extern KLogResult klog_segment_open(Relation rel, KLogPartition *part, int32 partitions,
+									int64 first_offset);
+extern KLogResult klog_segment_extend(Relation rel, KLogPartition *part);
+
+/* klog_find.c */
+typedef struct KLogWalkPage
+{
+	Buffer		buffer;			/* share-locked; the callback may lock it again otherwise */
+	BlockNumber block;
+	uint32		segment;
+	uint32		page;
+} KLogWalkPage;
+
+/* false: stop here */
+typedef bool (*klog_page_callback) (void *arg, const KLogWalkPage *at);
+/* All data pages from the one that holds offset to last_page of last_segment.  False: a page was not there. */
+extern bool klog_walk_pages(Relation rel, int32 partition, int64 from, uint32 last_segment,
+							uint32 last_page, klog_page_callback cb, void *arg);
+
+typedef struct KLogEnd
+{
+	uint32		segment;
+	uint32		page;			/* 0: the partition has no data */
+	int64		next_offset;
+} KLogEnd;
+
+extern KLogEnd klog_end(KLogPartition *part);
+/* The page on which the batch that holds offset (or the first one after it) starts. */
+extern KLogResult klog_locate(Relation rel, KLogPartition *part, const KLogEnd *end, int64 offset,
+							  bool nowait, KLogSegment *seg, KLogPosition *position);
+
+/* klog_extent.c */
+extern void klog_relation_init(Relation rel, int32 partitions);
+extern Buffer klog_extent_find(Relation rel, uint32 *hint, uint32 nunits, uint32 *unit);
+extern uint32 klog_extent_free(Relation rel);
+extern void klog_grow_to(Relation rel, BlockNumber nblocks);
+
+#endif							/* KLOG_BUFFER_H */

@@ -1,0 +1,455 @@
+/*
+ * klog_find.c
+ *		Finding batches by offset and by time, and walking over pages.
+ *
+ * Nothing in here holds a pin or a lock when it returns, and every page's tag is checked under its
+ * lock: pages may be given to another segment between two looks.
+ */
+#include "postgres.h"
+
+#include "batch/kbatch.h"
+#include "miscadmin.h"
+
+#include "log/klog_buffer.h"
+
+/* Where the partition's data ends now. */
+KLogEnd
+klog_end(KLogPartition *part)
+{
+	KLogEnd		end;
+
+	SpinLockAcquire(&part->mutex);
+	end.segment = part->last_segment;
+	end.page = part->last_page;
+	end.next_offset = part->next_offset;
+	SpinLockRelease(&part->mutex);
+	return end;
+}
+
+/* Last page with data of a segment, 0 when it has none or lies behind the end. */
+static uint32
+last_page_of(const KLogSegment *seg, const KLogEnd *end)
+{
+	if (seg->entry.segment == end->segment)
+		return end->page;
+	if (seg->entry.segment > end->segment || seg->entry.npages == 0)
+		return 0;
+	return seg->entry.npages - 1;
+}
+
+bool
+klog_walk_pages(Relation rel, int32 partition, int64 from, uint32 last_segment, uint32 last_page,
+				klog_page_callback cb, void *arg)
+{
+	KLogEnd		end = {.segment = last_segment,.page = last_page};
+	KLogSegment seg;
+	uint32		pageno = 0;
+
+	if (!klog_segment_for_offset(rel, partition, from, &seg))
+		return true;
+	if (last_page_of(&seg, &end) > 0 &&
+		klog_segment_find_page(rel, partition, &seg, from, last_page_of(&seg, &end), false,
+							   &pageno) != KLOG_OK)
+		return false;
+	for (;;)
+	{
+		uint32		last = last_page_of(&seg, &end);
+
+		for (pageno = Max(pageno, 1); pageno <= last; pageno++)
+		{
+			KLogWalkPage at = {.segment = seg.entry.segment,.page = pageno};
+			bool		go_on;
+
+			CHECK_FOR_INTERRUPTS();
+			at.block = klog_segment_block(rel, partition, &seg, pageno);
+			if (at.block == InvalidBlockNumber)
+				return false;
+			at.buffer = klog_buffer_get(rel, at.block, BUFFER_LOCK_SHARE);
+			if (!klog_page_is(BufferGetPage(at.buffer), KLOG_PAGE_DATA, partition,
+							  seg.entry.segment, pageno))
+			{
+				UnlockReleaseBuffer(at.buffer);
+				return false;
+			}
+			go_on = cb(arg, &at);
+			UnlockReleaseBuffer(at.buffer);
+			if (!go_on)
+				return true;
+		}
+		if (seg.entry.segment >= last_segment || !klog_segment_next(rel, partition, &seg))
+			return true;
+		pageno = 1;
+	}
+}
+
+/*
+ * On a page: position of the first batch starting here whose last offset is >= offset.  0: none; *before: no batch
+ * that starts here begins at or before offset, so the one wanted may have begun earlier.
+ */
+static uint16
+search_page(Page page, int64 offset, bool *before, int64 *base_offset)
+{
+	KLogPageTag *tag = KLogPageGetTag(page);
+	uint16		lower = ((PageHeader) page)->pd_lower;
+	uint32		pos = tag->first_batch;
+
+	*before = true;
+	if (pos < KLOG_DATA_START)
+		return 0;
+	while (pos + KLOG_BATCH_HEADER <= lower)
+	{
+		KBatchHeader header;
+
+		if (kbatch_header_read((uint8 *) page + pos, lower - pos, &header) != KBATCH_OK)
+			return 0;
+		if (header.base_offset <= offset)
+			*before = false;
+		if (kbatch_last_offset(&header) >= offset)
+		{
+			*base_offset = header.base_offset;
+			return pos;
+		}
+		if (kbatch_size(&header) > (Size) (lower - pos))
+			break;
+		pos += kbatch_size(&header);
+	}
+	return 0;
+}
+
+KLogResult
+klog_locate(Relation rel, KLogPartition *part, const KLogEnd *end, int64 offset, bool nowait,
+			KLogSegment *seg, KLogPosition *position)
+{
+	int32		partition = part->partition;
+	KLogResult	result;
+	uint32		found;
+	uint32		pageno;
+	KLogPosition best = KLOG_NO_POSITION;
+
+	if (!klog_segment_for_offset(rel, partition, offset, seg))
+		return KLOG_OUT_OF_RANGE;
+	/* offsets may have gaps: the batch after offset may be in a later segment */
+	for (;;)
+	{
+		uint32		last = last_page_of(seg, end);
+
+		if (last == 0)
+		{
+			if (seg->entry.segment >= end->segment || !klog_segment_next(rel, partition, seg))
+				return KLOG_OUT_OF_RANGE;
+			continue;
+		}
+		result = klog_segment_find_page(rel, partition, seg, offset, last, nowait, &found);
+		if (result != KLOG_OK)
+		{
+			position->segment = seg->entry.segment;
+			position->page = found;
+			return result;
+		}
+
+		/*
+		 * Back to where the batch begins that covers this page's start, unless a batch that starts here
+		 * begins at or before offset; and on to the next pages when there's nothing here.
+		 */
+		pageno = found;
+		for (bool forward = false;;)
+		{
+			BlockNumber block = klog_segment_block(rel, partition, seg, pageno);
+			Buffer		buffer;
+			Buffer		recent;
+			bool		before;
+			int64		base_offset;
+			uint16		pos;
+
+			CHECK_FOR_INTERRUPTS();
+			if (block == InvalidBlockNumber)
+				return KLOG_OUT_OF_RANGE;
+			if (nowait && !klog_buffer_is_hot(rel, block, &recent))
+			{
+				position->segment = seg->entry.segment;
+				position->page = pageno;
+				return KLOG_COLD;
+			}
+			buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
+			if (!klog_page_is(BufferGetPage(buffer), KLOG_PAGE_DATA, partition,
+							  seg->entry.segment, pageno))
+			{
+				UnlockReleaseBuffer(buffer);
+				return KLOG_OUT_OF_RANGE;
+			}
+			pos = search_page(BufferGetPage(buffer), offset, &before, &base_offset);
+			UnlockReleaseBuffer(buffer);
+			if (pos != 0)
+				best = (KLogPosition) {base_offset, seg->entry.segment, pageno, pos};
+			if (forward)
+			{
+				if (pos != 0)
+					break;
+				pageno++;
+			}
+			else if (before && pageno > 1)
+				pageno--;		/* something later is at best a second choice */
+			else if (best.offset >= 0)
+				break;
+			else
+			{
+				forward = true;
+				pageno = found + 1;
+			}
+			if (pageno > last)
+				break;
+		}
+		if (best.offset >= 0)
+		{
+			*position = best;
+			return KLOG_OK;
+		}
+		if (seg->entry.segment >= end->segment || !klog_segment_next(rel, partition, seg))
+			return KLOG_OUT_OF_RANGE;
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * By time
+ * ------------------------------------------------------------------------
+ */
+
+/* First page, of 1..last, whose greatest-so-far timestamp is >= timestamp; its first batch's offset. -1: none */
+static int64
+first_offset_by_time(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 last,
+					 int64 timestamp)
+{
+	uint32		low = 1;
+	uint32		high = last + 1;
+	int64		offset = -1;
+
+	while (low < high)
+	{
+		uint32		mid = low + (high - low) / 2;
+		BlockNumber block = klog_segment_block(rel, part->partition, seg, mid);
+		Buffer		buffer;
+		Page		page;
+		KLogPageTag *tag;
+
+		if (block == InvalidBlockNumber)
+			return -1;
+		buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
+		page = BufferGetPage(buffer);
+		tag = KLogPageGetTag(page);
+		if (!klog_page_is(page, KLOG_PAGE_DATA, part->partition, seg->entry.segment, mid))
+		{
+			UnlockReleaseBuffer(buffer);
+			return -1;
+		}
+		if (tag->max_timestamp >= timestamp)
+		{
+			offset = tag->base_offset;
+			high = mid;
+		}
+		else
+			low = mid + 1;
+		UnlockReleaseBuffer(buffer);
+	}
+	return offset;
+}
+
+#define FIND_BUFFER		(256 * 1024)
+#define FIND_MAX_RECORDS	(256 * 1024 * 1024)
+
+/* Reads from offset on until a record has timestamp or a later one. */
+static KLogFound
+scan_for_time(Relation rel, KLogPartition *part, int64 offset, int64 timestamp, int64 limit)
+{
+	KLogFound	found = {-1, -1, -1};
+	KLogRead	r = {.offset = offset,.limit = limit,.cap = FIND_BUFFER};
+	static KCodec *codec = NULL;
+	KBuffer		scratch;
+
+	/* what the codec allocates outlives an ERROR, so there's one in a process */
+	if (codec == NULL)
+		codec = kcodec_create(&kallocator_malloc);
+	if (codec == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	kbuffer_init(&scratch, &kallocator_malloc, FIND_MAX_RECORDS);
+	r.position = KLOG_NO_POSITION;
+	r.buf = palloc(r.cap);
+	while (r.offset < limit && found.offset < 0)
+	{
+		KLogResult	result = klog_read(rel, part, &r);
+		KBatchWalker walker;
+		KBatchHeader header;
+		const uint8 *batch;
+
+		if (result == KLOG_TOO_SMALL)
+		{
+			pfree(r.buf);
+			r.cap = r.needed;
+			r.buf = MemoryContextAllocHuge(CurrentMemoryContext, r.cap);
+			continue;
+		}
+		if (result != KLOG_OK || r.len == 0)
+			break;
+		kbatch_walk_begin(&walker, r.buf, r.len);
+		while (found.offset < 0 && kbatch_walk_next(&walker, &header, &batch) == KBATCH_OK)
+		{
+			KBatchIterator it;
+			KBatchRecord record;
+
+			if (kbatch_is_control(&header) || header.max_timestamp < timestamp ||
+				kbatch_iterate(&it, batch, kbatch_size(&header), codec, &scratch) != KBATCH_OK)
+				continue;
+			while (kbatch_iterator_next(&it, &record) == KBATCH_OK)
+			{
+				if (record.timestamp >= timestamp && record.offset >= offset)
+				{
+					found.offset = record.offset;
+					found.timestamp = record.timestamp;
+					found.leader_epoch = header.leader_epoch;
+					break;
+				}
+			}
+		}
+		r.offset = r.next_offset;
+	}
+	kbuffer_free(&scratch);
+	pfree(r.buf);
+	return found;
+}
+
+KLogFound
+klog_find_timestamp(Relation rel, KLogPartition *part, int64 timestamp, int64 limit)
+{
+	KLogFound	found = {-1, -1, -1};
+	KLogEnd		end = klog_end(part);
+	KLogSegment seg;
+
+	if (end.page == 0 || !klog_segment_for_timestamp(rel, part->partition, timestamp, &seg))
+		return found;
+	for (;;)
+	{
+		uint32		last = last_page_of(&seg, &end);
+		int64		offset = last == 0 ? -1 :
+			first_offset_by_time(rel, part, &seg, last, timestamp);
+
+		if (offset >= 0)
+			return scan_for_time(rel, part, Max(offset, klog_log_start(part)), timestamp, limit);
+		if (seg.entry.segment >= end.segment || !klog_segment_next(rel, part->partition, &seg))
+			return found;
+	}
+}
+
+KLogFound
+klog_find_max_timestamp(Relation rel, KLogPartition *part, int64 limit)
+{
+	KLogFound	found = {-1, -1, -1};
+	int64		timestamp;
+
+	if (limit <= klog_log_start(part))
+		return found;
+	LWLockAcquire(&part->lock, LW_SHARED);
+	timestamp = part->max_timestamp;
+	LWLockRelease(&part->lock);
+
+	/*
+	 * Nearly always the greatest timestamp belongs to a record that may be read.  If it is of an aborted
+	 * batch, or lies above the limit, the greatest one of the readable records is looked for.
+	 */
+	found = klog_find_timestamp(rel, part, timestamp, limit);
+	if (found.offset < 0)
+	{
+		KLogFound	next;
+		int64		above = PG_INT64_MIN;
+
+		do
+		{
+			next = scan_for_time(rel, part, klog_log_start(part), above, limit);
+			if (next.offset >= 0)
+			{
+				found = next;
+				above = next.timestamp + 1;
+			}
+		} while (next.offset >= 0);
+	}
+	return found;
+}
+
+/* ------------------------------------------------------------------------
+ * Headers
+ * ------------------------------------------------------------------------
+ */
+typedef struct HeaderWalk
+{
+	klog_batch_callback cb;
+	void	   *arg;
+	int64		from;
+	int64		until;
+} HeaderWalk;
+
+static bool
+walk_page_headers(void *arg, const KLogWalkPage *at)
+{
+	HeaderWalk *walk = arg;
+	Page		page = BufferGetPage(at->buffer);
+	uint16		lower = ((PageHeader) page)->pd_lower;
+	uint32		pos = KLogPageGetTag(page)->first_batch;
+
+	if (pos < KLOG_DATA_START)
+		return true;
+	while (pos + KLOG_BATCH_HEADER <= lower)
+	{
+		KBatchHeader header;
+
+		if (kbatch_header_read((uint8 *) page + pos, lower - pos, &header) != KBATCH_OK ||
+			header.base_offset >= walk->until)
+			return false;
+		if (kbatch_last_offset(&header) >= walk->from)
+			walk->cb(walk->arg, (uint8 *) page + pos, PageGetLSN(page));
+		if (kbatch_size(&header) > (Size) (lower - pos))
+			break;
+		pos += kbatch_size(&header);
+	}
+	return true;
+}
+
+void
+klog_walk_headers(Relation rel, KLogPartition *part, int64 from, klog_batch_callback cb, void *arg)
+{
+	KLogEnd		end = klog_end(part);
+	HeaderWalk	walk = {.cb = cb,.arg = arg,.from = from,.until = end.next_offset};
+
+	if (end.page == 0)
+		return;
+	if (!klog_walk_pages(rel, part->partition, from, end.segment, end.page, walk_page_headers,
+						 &walk))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("partition %d of \"%s\" has missing pages", part->partition,
+						RelationGetRelationName(rel))));
+}
+
+int32
+klog_epoch_at(Relation rel, KLogPartition *part, int64 offset)
+{
+	KLogEnd		end = klog_end(part);
+	KLogPosition position;
+	KLogSegment seg;
+	BlockNumber block;
+	Buffer		buffer;
+	Page		page;
+	KBatchHeader header;
+	int32		epoch = -1;
+
+	if (end.page == 0 || offset >= end.next_offset ||
+		klog_locate(rel, part, &end, offset, false, &seg, &position) != KLOG_OK)
+		return -1;
+	block = klog_segment_block(rel, part->partition, &seg, position.page);
+	if (block == InvalidBlockNumber)
+		return -1;
+	buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	if (klog_page_is(page, KLOG_PAGE_DATA, part->partition, seg.entry.segment, position.page) &&
+		kbatch_header_read((uint8 *) page + position.pos, KLOG_BATCH_HEADER, &header) == KBATCH_OK)
+		epoch = header.leader_epoch;
+	UnlockReleaseBuffer(buffer);
+	return epoch;
+}

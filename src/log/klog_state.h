@@ -1,0 +1,184 @@
+/*
+ * klog_state.h
+ *		Shared memory of the log: partition states, pending appends, who is to be woken.
+ *		For src/log only.
+ */
+#ifndef KLOG_STATE_H
+#define KLOG_STATE_H
+
+#include "compat.h"
+#include "log/klog.h"
+#include "log/klog_page.h"
+#include "port/atomics.h"
+#include "storage/buf.h"
+#include "storage/condition_variable.h"
+#include "storage/lwlock.h"
+#include "storage/spin.h"
+
+#define KLOG_MAX_BROKERS		64
+#define KLOG_MAX_READERS		16
+#define KLOG_NO_INDEX			(-1)
+/* After so many bytes the partition header learns what is resolved: bounds what a start must look at. */
+#define KLOG_MARK_BYTES			(16 * 1024 * 1024)
+
+/*
+ * An append of a transaction that is not known to be durably over.  Kept in a
+ * pool, linked from its partition, protected by the partition's mutex.
+ */
+typedef enum KLogPendingState
+{
+	KLOG_PENDING_RUNNING,
+	KLOG_PENDING_COMMITTED
+} KLogPendingState;
+
+typedef struct KLogPending
+{
+	TransactionId xid;
+	KLogPendingState state;
+	int64		first_offset;	/* of its first batch in the partition */
+	XLogRecPtr	commit_lsn;		/* when committed */
+	int			next;			/* in the partition's list, or the free list */
+} KLogPending;
+
+/* "Everything below offset is in WAL up to lsn" */
+typedef struct KLogMark
+{
+	int64		offset;
+	XLogRecPtr	lsn;
+} KLogMark;
+
+struct KLogPartition
+{
+	/* fixed while the slot is in the hash table (hash_lock) */
+	Oid			relid;
+	int32		partition;
+	uint64		generation;		/* changes whenever the slot gets another owner */
+
+	LWLock		lock;			/* the append lock */
+
+	/* ---- protected by lock ---- */
+	RelFileLocator rlocator;			/* whose pages this state was built from */
+	uint16		extent_units;
+	uint32		segment;		/* the open one */
+	BlockNumber head;			/* its head page, Invalid: no segment yet */
+	uint32		npages;			/* pages that its extents have */
+	uint32		tail_page;		/* page number of the last page with data, 0: none yet */
+	BlockNumber tail_block;
+	Buffer		tail_buffer;	/* where it was last seen */
+	uint16		tail_lower;		/* its pd_lower */
+	uint16		tail_listed;	/* its nlisted */
+	int64		segment_first_offset;
+	int64		segment_bytes;
+	int64		segment_first_timestamp;	/* of its first batch, -1: none yet */
+	int64		segment_max_timestamp;
+	int64		max_timestamp;	/* of the partition */
+	uint32		alloc_hint;		/* unit from which to look for free space */
+	int64		unresolved_from;	/* first batch that may be on a page's list, -1: none */
+	int64		unresolved_to;	/* end of the last one */
+	int64		marked_to;		/* resolved_to in the partition header */
+	int64		marked_bytes;	/* total_bytes when that was written */
+	uint32		clean_page;		/* pages of the open segment before this were written out */
+
+	pg_atomic_uint32 valid;		/* built, and rlocator is right */
+
+	/* ---- protected by mutex ---- */
+	slock_t		mutex;
+	int64		log_start;
+	int64		next_offset;
+	uint32		last_segment;	/* where the last page with data is */
+	uint32		last_page;
+	int64		total_bytes;	/* of batches, log start to end */
+	int64		durable_offset; /* below it everything is durable */
+	KLogMark	sealed;
+	KLogMark	open;
+	int			pending;		/* list of KLogPending */
+	bool		dirty;			/* is on the dirty list */
+	int			dirty_next;
+	bool		keep_queued;	/* is on the keeper's list */
+	bool		keep_grow;		/* and its file is nearly used up */
+	int			keep_next;
+	int			free_next;		/* hash_lock: list of free slots */
+
+	pg_atomic_uint64 high_watermark;
+	pg_atomic_uint64 waiting_brokers;	/* bit n: broker n */
+	ConditionVariable moved;	/* the watermark moved */
+};
+
+typedef struct KLogReaderRequest
+{
+	RelFileLocator rlocator;
+	Oid			relid;
+	int32		partition;
+	uint32		segment;
+	uint32		page;
+	uint32		npages;
+	int			broker;
+} KLogReaderRequest;
+
+#define KLOG_READER_QUEUE		256
+
+typedef struct KLogShared
+{
+	LWLock		hash_lock;
+	uint64		next_generation;	/* hash_lock */
+	int			free_slot;		/* hash_lock */
+	int			tranche;
+
+	/* LSNs; see klog_durable.c */
+	pg_atomic_uint64 requested;
+	pg_atomic_uint64 flushed;
+	pg_atomic_uint64 durable;
+	pg_atomic_uint64 wants_durable; /* bit n: broker n */
+
+	slock_t		mutex;			/* lists and latches below */
+	int			dirty_head;
+	int			keep_head;
+	int			free_pending;
+	Latch	   *flusher;
+	Latch	   *keeper;
+	Latch	   *broker[KLOG_MAX_BROKERS];
+	Latch	   *reader[KLOG_MAX_READERS];
+	pg_atomic_uint32 flushing;	/* somebody is in XLogFlush for us */
+
+	slock_t		reader_mutex;
+	uint32		reader_head;	/* next to take */
+	uint32		reader_tail;	/* next free */
+	KLogReaderRequest reader_request[KLOG_READER_QUEUE];
+} KLogShared;
+
+extern KLogShared *klog_shared;
+extern KLogPartition *klog_partitions;	/* kafka_pg.max_partitions slots */
+extern KLogPending *klog_pendings;
+
+static inline int
+klog_partition_index(KLogPartition *part)
+{
+	return (int) (part - klog_partitions);
+}
+
+/* klog_state.c */
+extern KLogPartition *klog_lookup(Oid relid, int32 partition);
+extern void klog_state_appended(KLogPartition *part, int64 next_offset, int64 bytes,
+								XLogRecPtr lsn);
+/* klog_pending.c */
+extern void klog_pending_reserve(KLogPartition *part, TransactionId xid);
+extern void klog_pending_add(KLogPartition *part, int64 first_offset);
+extern bool klog_pending_running(KLogPartition *part, TransactionId xid);
+extern void klog_pending_drop(KLogPartition *part);
+extern void klog_pending_give(int list);
+
+/* klog_durable.c */
+extern bool klog_watermark_advance(KLogPartition *part);
+extern void klog_dirty_push(KLogPartition *part);
+extern void klog_publish(void);
+extern void klog_wake_keeper(void);
+extern void klog_wake_readers(void);
+extern void klog_wake_broker(int n);
+
+/* klog_keeper.c */
+extern void klog_keeper_queue(KLogPartition *part, bool grow);
+
+/* klog_resolve.c */
+extern TransactionId klog_resolve_partition(Relation rel, KLogPartition *part, bool mark);
+
+#endif							/* KLOG_STATE_H */
