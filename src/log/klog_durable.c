@@ -1,0 +1,327 @@
+/*
+ * klog_durable.c
+ *		What is durable, what may be read, and who is told.
+ *
+ * flushed: WAL up to here is on this machine's disk.  durable: and with the quorum, if
+ * synchronous_standby_names asks for one; without, the two are the same.  A partition's
+ * high watermark follows the durable LSN by two marks, see klog_watermark_advance().
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/proc.h"
+#include "utils/timestamp.h"
+
+#include "log/klog_state.h"
+
+/* Raises *var to value; true when it was lower. */
+static bool
+raise_to(pg_atomic_uint64 *var, uint64 value)
+{
+	uint64		old = pg_atomic_read_u64(var);
+
+	while (old < value)
+	{
+		if (pg_atomic_compare_exchange_u64(var, &old, value))
+			return true;
+	}
+	return false;
+}
+
+XLogRecPtr
+klog_flushed_lsn(void)
+{
+	return pg_atomic_read_u64(&klog_shared->flushed);
+}
+
+XLogRecPtr
+klog_durable_lsn(void)
+{
+	return pg_atomic_read_u64(&klog_shared->durable);
+}
+
+/* ------------------------------------------------------------------------
+ * Latches
+ * ------------------------------------------------------------------------
+ */
+
+static void
+set_latch(Latch *const *where)
+{
+	Latch	   *latch;
+
+	SpinLockAcquire(&klog_shared->mutex);
+	latch = *where;
+	SpinLockRelease(&klog_shared->mutex);
+	if (latch)
+		SetLatch(latch);
+}
+
+static void
+attach_latch(Latch **where)
+{
+	SpinLockAcquire(&klog_shared->mutex);
+	*where = MyLatch;
+	SpinLockRelease(&klog_shared->mutex);
+}
+
+static void
+wake_brokers(uint64 bits)
+{
+	for (int i = 0; bits != 0; i++, bits >>= 1)
+	{
+		if (bits & 1)
+			set_latch(&klog_shared->broker[i]);
+	}
+}
+
+void
+klog_flusher_attach(void)
+{
+	attach_latch(&klog_shared->flusher);
+}
+
+void
+klog_keeper_attach(void)
+{
+	attach_latch(&klog_shared->keeper);
+}
+
+void
+klog_wake_keeper(void)
+{
+	set_latch(&klog_shared->keeper);
+}
+
+void
+klog_broker_attach(int n)
+{
+	Assert(n >= 0 && n < KLOG_MAX_BROKERS);
+	attach_latch(&klog_shared->broker[n]);
+}
+
+void
+klog_reader_attach(int n)
+{
+	Assert(n >= 0 && n < KLOG_MAX_READERS);
+	attach_latch(&klog_shared->reader[n]);
+}
+
+void
+klog_wake_readers(void)
+{
+	for (int i = 0; i < KLOG_MAX_READERS; i++)
+		set_latch(&klog_shared->reader[i]);
+}
+
+void
+klog_wake_broker(int n)
+{
+	set_latch(&klog_shared->broker[n]);
+}
+
+void
+klog_broker_wants_durable(int n)
+{
+	pg_atomic_fetch_or_u64(&klog_shared->wants_durable, UINT64CONST(1) << n);
+}
+
+void
+klog_broker_wants_data(KLogPartition *part, int n)
+{
+	pg_atomic_fetch_or_u64(&part->waiting_brokers, UINT64CONST(1) << n);
+}
+
+/* ------------------------------------------------------------------------
+ * Watermarks
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * Moves the high watermark as far as the durable LSN allows. Two marks say which offset became safe with which LSN:
+ * the sealed one waits for its flush, the open one is where the log's end is now. When the sealed LSN is
+ * durable, its offset is readable and the open mark is sealed: so the watermark moves under a steady load
+ * too, in which the end is never durable. Transactions that are not durably committed hold it back.
+ *
+ * Returns true when there is more to come that no commit or abort will announce. Does not throw.
+ */
+bool
+klog_watermark_advance(KLogPartition *part)
+{
+	XLogRecPtr	durable = klog_durable_lsn();
+	int			freed = KLOG_NO_INDEX;
+	bool		more;
+	bool		moved = false;
+	int64		watermark;
+	int		   *link;
+
+	SpinLockAcquire(&part->mutex);
+	if (part->sealed.lsn <= durable)
+	{
+		part->durable_offset = Max(part->durable_offset, part->sealed.offset);
+		part->sealed = part->open;
+		if (part->sealed.lsn <= durable)
+			part->durable_offset = Max(part->durable_offset, part->sealed.offset);
+	}
+	more = part->sealed.offset > part->durable_offset;
+	watermark = part->durable_offset;
+	link = &part->pending;
+	while (*link != KLOG_NO_INDEX)
+	{
+		KLogPending *entry = &klog_pendings[*link];
+
+		if (entry->state == KLOG_PENDING_COMMITTED && entry->commit_lsn <= durable)
+		{
+			int			index = *link;
+
+			*link = entry->next;
+			entry->next = freed;
+			freed = index;
+			continue;
+		}
+		watermark = Min(watermark, entry->first_offset);
+		more |= entry->state == KLOG_PENDING_COMMITTED;
+		link = &entry->next;
+	}
+	if (pg_atomic_read_u32(&part->valid) &&
+		watermark > (int64) pg_atomic_read_u64(&part->high_watermark))
+	{
+		pg_atomic_write_u64(&part->high_watermark, watermark);
+		moved = true;
+	}
+	SpinLockRelease(&part->mutex);
+
+	klog_pending_give(freed);
+	if (moved)
+	{
+		wake_brokers(pg_atomic_exchange_u64(&part->waiting_brokers, 0));
+		ConditionVariableBroadcast(&part->moved);
+	}
+	return more;
+}
+
+/* Puts a partition on the list of those whose watermark waits for a flush. */
+void
+klog_dirty_push(KLogPartition *part)
+{
+	bool		push;
+
+	SpinLockAcquire(&part->mutex);
+	push = !part->dirty;
+	part->dirty = true;
+	SpinLockRelease(&part->mutex);
+	if (!push)
+		return;
+	SpinLockAcquire(&klog_shared->mutex);
+	part->dirty_next = klog_shared->dirty_head;
+	klog_shared->dirty_head = klog_partition_index(part);
+	SpinLockRelease(&klog_shared->mutex);
+}
+
+/* Tells everybody how far WAL is flushed. Any process may call it, also in a commit callback. */
+void
+klog_publish(void)
+{
+	XLogRecPtr	flushed = GetFlushRecPtr(NULL);
+	int			index;
+
+	raise_to(&klog_shared->flushed, flushed);
+	raise_to(&klog_shared->durable, flushed);
+
+	SpinLockAcquire(&klog_shared->mutex);
+	index = klog_shared->dirty_head;
+	klog_shared->dirty_head = KLOG_NO_INDEX;
+	SpinLockRelease(&klog_shared->mutex);
+	while (index != KLOG_NO_INDEX)
+	{
+		KLogPartition *part = &klog_partitions[index];
+
+		index = part->dirty_next;
+		/* cleared first: who appends from now on puts it on the list again */
+		SpinLockAcquire(&part->mutex);
+		part->dirty = false;
+		SpinLockRelease(&part->mutex);
+		if (klog_watermark_advance(part))
+			klog_dirty_push(part);
+	}
+	wake_brokers(pg_atomic_exchange_u64(&klog_shared->wants_durable, 0));
+}
+
+/* ------------------------------------------------------------------------
+ * Flushing
+ * ------------------------------------------------------------------------
+ */
+void
+klog_request_flush(XLogRecPtr lsn)
+{
+	if (lsn <= klog_flushed_lsn())
+		return;
+	raise_to(&klog_shared->requested, lsn);
+	set_latch(&klog_shared->flusher);
+}
+
+bool
+klog_flush_inline(XLogRecPtr lsn)
+{
+	uint32		idle = 0;
+
+	if (!pg_atomic_compare_exchange_u32(&klog_shared->flushing, &idle, 1))
+		return false;
+	XLogFlush(lsn);
+	pg_atomic_write_u32(&klog_shared->flushing, 0);
+	klog_publish();
+	return true;
+}
+
+bool
+klog_flusher_turn(void)
+{
+	XLogRecPtr	target = pg_atomic_read_u64(&klog_shared->requested);
+
+	if (target <= klog_flushed_lsn())
+		return false;
+	pg_atomic_write_u32(&klog_shared->flushing, 1);
+	XLogFlush(target);
+	pg_atomic_write_u32(&klog_shared->flushing, 0);
+	klog_publish();
+	return true;
+}
+
+/* ------------------------------------------------------------------------
+ * Waiting in SQL
+ * ------------------------------------------------------------------------
+ */
+bool
+klog_wait(Oid relid, int32 partition, int64 offset, int64 timeout_ms)
+{
+	KLogPartition *part = klog_lookup(relid, partition);
+	uint64		generation;
+	TimestampTz deadline = 0;
+	bool		readable;
+
+	if (part == NULL)
+		return false;
+	generation = part->generation;
+	if (timeout_ms >= 0)
+		deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	ConditionVariablePrepareToSleep(&part->moved);
+	for (;;)
+	{
+		long		left = -1;
+
+		readable = part->generation == generation && klog_high_watermark(part) > offset;
+		if (readable || part->generation != generation)
+			break;
+		if (timeout_ms >= 0)
+		{
+			left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+			if (left <= 0)
+				break;
+		}
+		ConditionVariableTimedSleep(&part->moved, left, PG_WAIT_EXTENSION);
+	}
+	ConditionVariableCancelSleep();
+	return readable;
+}
