@@ -1,0 +1,390 @@
+/*
+ * klog_read.c
+ *		Copying batches out of the log, and bringing cold pages in for those who cannot wait.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "batch/kbatch.h"
+#include "batch/kbatch_build.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/syscache.h"
+
+#include "log/klog_buffer.h"
+
+/* How a reader must take the batch at pos of a page: as it is, or as if its transaction had never been. */
+static bool
+is_dead(Page page, uint16 pos)
+{
+	TransactionId xid;
+
+	switch (klog_page_listed_state(page, pos, &xid))
+	{
+		case 0:
+			return false;
+		case -1:
+			return true;
+		default:
+			/* below the high watermark no transaction is in progress */
+			return !TransactionIdDidCommit(xid);
+	}
+}
+
+/* What klog_read is doing between two pages. */
+typedef struct Copy
+{
+	KLogRead   *r;
+	uint32		segment;
+	Size		len;			/* bytes in r->buf, r->len of them whole batches */
+	Size		left;			/* bytes of the current batch that are still to come */
+	bool		copy;			/* they are copied, else stepped over */
+	bool		wanted;			/* the current batch is part of the answer */
+	int64		next_offset;	/* behind the current batch */
+	bool		corrupt;
+} Copy;
+
+/*
+ * Begins the batch whose header is at pos.  False: it is not part of the answer, reading ends.
+ */
+static bool
+begin_batch(Copy *copy, Page page, uint16 pos)
+{
+	KLogRead   *r = copy->r;
+	uint8		filler[KBATCH_FILLER_MAX_SIZE];
+	KBatchHeader header;
+	Size		size;
+	bool		dead;
+
+	if (kbatch_header_read((uint8 *) page + pos, ((PageHeader) page)->pd_lower - pos,
+						   &header) != KBATCH_OK)
+	{
+		copy->corrupt = true;
+		return false;
+	}
+	if (header.base_offset >= r->limit)
+		return false;
+	copy->left = kbatch_size(&header);
+	copy->next_offset = kbatch_next_offset(&header);
+	copy->wanted = kbatch_last_offset(&header) >= r->offset;
+	copy->copy = false;
+	if (!copy->wanted)
+		return true;
+	dead = is_dead(page, pos);
+	size = dead ? kbatch_write_filler(filler, &header) : copy->left;
+	if (size > r->cap - copy->len)
+	{
+		r->needed = size;
+		copy->left = 0;
+		return false;
+	}
+	if (dead)
+	{
+		memcpy(r->buf + copy->len, filler, size);
+		copy->len += size;
+	}
+	else
+		copy->copy = true;
+	return true;
+}
+
+/* Takes what one page has, from pos on.  Returns false when reading ends here. */
+static bool
+copy_page(Copy *copy, Page page, uint32 pageno, uint32 pos)
+{
+	KLogRead   *r = copy->r;
+	uint16		lower = ((PageHeader) page)->pd_lower;
+
+	while (pos < lower)
+	{
+		Size		n;
+
+		if (copy->left == 0 && !begin_batch(copy, page, pos))
+			return false;
+		n = Min(copy->left, (Size) (lower - pos));
+		if (copy->copy)
+		{
+			memcpy(r->buf + copy->len, (char *) page + pos, n);
+			copy->len += n;
+		}
+		copy->left -= n;
+		pos += n;
+		if (copy->left == 0 && copy->wanted)
+		{
+			r->len = copy->len;
+			r->nbatches++;
+			r->next_offset = copy->next_offset;
+			r->position = (KLogPosition) {r->next_offset, copy->segment, pageno, pos};
+			if (r->next_offset >= r->limit)
+				return false;
+		}
+	}
+	return true;
+}
+
+/* Finds where to begin: by the hint, or by a search. */
+static KLogResult
+find_begin(Relation rel, KLogPartition *part, KLogRead *r, const KLogEnd *end, KLogSegment *seg,
+		   KLogPosition *at)
+{
+	KLogResult	result;
+
+	/*
+	 * Batches never move, so a place behind a batch stays one as long as the segment lives.
+	 */
+	if (at->offset == r->offset && at->pos >= KLOG_DATA_START && at->page > 0 &&
+		klog_segment_for_offset(rel, part->partition, r->offset, seg) &&
+		seg->entry.segment == at->segment)
+		return KLOG_OK;
+	result = klog_locate(rel, part, end, r->offset, r->nowait, seg, at);
+	if (result == KLOG_COLD)
+		r->cold = *at;
+	return result;
+}
+
+KLogResult
+klog_read(Relation rel, KLogPartition *part, KLogRead *r)
+{
+	KLogEnd		end = klog_end(part);
+	KLogSegment seg;
+	KLogPosition at = r->position;
+	KLogResult	result;
+	Copy		copy = {.r = r};
+	uint32		pageno;
+	uint32		pos;
+	bool		gone = false;
+
+	r->len = 0;
+	r->needed = 0;
+	r->nbatches = 0;
+	r->npages = 0;
+	r->next_offset = r->offset;
+	r->cold = KLOG_NO_POSITION;
+	r->position = KLOG_NO_POSITION;
+	if (r->offset < klog_log_start(part))
+		return KLOG_OUT_OF_RANGE;
+	if (r->offset >= r->limit)
+	{
+		r->position = at;
+		return r->offset == r->limit ? KLOG_OK : KLOG_OUT_OF_RANGE;
+	}
+	result = end.page == 0 ? KLOG_OUT_OF_RANGE : find_begin(rel, part, r, &end, &seg, &at);
+	if (result == KLOG_OUT_OF_RANGE && r->offset >= klog_log_start(part))
+	{
+		/* there is nothing between offset and limit: a gap that explicit offsets left */
+		r->next_offset = r->limit;
+		return KLOG_OK;
+	}
+	if (result != KLOG_OK)
+		return result;
+
+	pageno = at.page;
+	pos = at.pos;
+	for (;;)
+	{
+		Buffer		recent = InvalidBuffer;
+		BlockNumber block;
+		Buffer		buffer;
+		Page		page;
+		bool		go_on;
+
+		CHECK_FOR_INTERRUPTS();
+		if (seg.entry.segment == end.segment ? pageno > end.page : pageno >= seg.entry.npages)
+		{
+			if (seg.entry.segment >= end.segment ||
+				!klog_segment_next(rel, part->partition, &seg))
+				break;
+			pageno = 1;
+			pos = KLOG_DATA_START;
+			continue;
+		}
+		block = klog_segment_block(rel, part->partition, &seg, pageno);
+		if (block == InvalidBlockNumber)
+		{
+			gone = true;
+			break;
+		}
+		if (r->nowait && !klog_buffer_is_hot(rel, block, &recent))
+		{
+			r->cold = (KLogPosition) {-1, seg.entry.segment, pageno, 0};
+			break;
+		}
+		if (BufferIsValid(recent) &&
+			ReadRecentBuffer(rel->rd_locator, MAIN_FORKNUM, block, recent))
+		{
+			buffer = recent;
+			LockBuffer(buffer, BUFFER_LOCK_SHARE);
+		}
+		else
+			buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
+		page = BufferGetPage(buffer);
+		r->npages++;
+		gone = !klog_page_is(page, KLOG_PAGE_DATA, part->partition, seg.entry.segment, pageno);
+		copy.segment = seg.entry.segment;
+		go_on = !gone && copy_page(&copy, page, pageno, pos);
+		UnlockReleaseBuffer(buffer);
+		if (!go_on)
+			break;
+		pageno++;
+		pos = KLOG_DATA_START;
+	}
+	if (r->len > 0)
+		return KLOG_OK;
+	if (copy.corrupt)
+	{
+		ereport(LOG,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("partition %d of \"%s\" is corrupt at offset " INT64_FORMAT,
+						part->partition, RelationGetRelationName(rel), r->offset)));
+		return KLOG_CORRUPT;
+	}
+	if (gone)
+		return r->offset < klog_log_start(part) ? KLOG_OUT_OF_RANGE : KLOG_CORRUPT;
+	if (r->cold.page != 0)
+		return KLOG_COLD;
+	if (r->needed > 0)
+		return KLOG_TOO_SMALL;
+	r->next_offset = r->limit;	/* a gap up to the limit */
+	return KLOG_OK;
+}
+
+bool
+klog_read_block(Relation rel, BlockNumber block, uint8 *buf, Size cap, Size *len, int32 *partition)
+{
+	KLogPartition *part;
+	KLogRead	r = {.buf = buf,.cap = cap};
+	KLogPageTag tag;
+	KBatchHeader header;
+	Buffer		buffer;
+	Page		page;
+	int64		last = -1;
+	uint16		lower;
+	bool		valid;
+
+	*len = 0;
+	if (block >= RelationGetNumberOfBlocks(rel))
+		return false;
+	buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	valid = !PageIsNew(page) && ((PageHeader) page)->pd_special == KLOG_DATA_END;
+	if (valid)
+	{
+		tag = *KLogPageGetTag(page);
+		valid = klog_page_is(page, KLOG_PAGE_DATA, tag.partition, tag.segment, tag.page) &&
+			tag.first_batch >= KLOG_DATA_START;
+	}
+	if (valid)
+	{
+		uint32		pos = tag.first_batch;
+
+		lower = ((PageHeader) page)->pd_lower;
+		r.offset = -1;
+		while (pos + KLOG_BATCH_HEADER <= lower &&
+			   kbatch_header_read((uint8 *) page + pos, lower - pos, &header) == KBATCH_OK)
+		{
+			if (r.offset < 0)
+				r.offset = header.base_offset;
+			last = kbatch_next_offset(&header);
+			pos += Min(kbatch_size(&header), (Size) BLCKSZ);
+		}
+	}
+	UnlockReleaseBuffer(buffer);
+	if (!valid || last < 0)
+		return false;
+
+	/* an old page of a segment that is gone has offsets outside of the log, or reads as others' data */
+	part = klog_attach(rel, tag.partition, false);
+	r.limit = Min(last, klog_high_watermark(part));
+	r.position = KLOG_NO_POSITION;
+	*partition = tag.partition;
+	if (r.offset < klog_log_start(part) || r.offset >= r.limit ||
+		klog_read(rel, part, &r) != KLOG_OK)
+		return false;
+	*len = r.len;
+	return true;
+}
+
+/* ------------------------------------------------------------------------
+ * Readers: processes that wait for the disk so that brokers need not
+ * ------------------------------------------------------------------------
+ */
+bool
+klog_reader_request(Relation rel, KLogPartition *part, KLogPosition position, Size bytes, int broker)
+{
+	KLogReaderRequest *request;
+	bool		queued = false;
+
+	SpinLockAcquire(&klog_shared->reader_mutex);
+	if (klog_shared->reader_tail - klog_shared->reader_head < KLOG_READER_QUEUE)
+	{
+		request = &klog_shared->reader_request[klog_shared->reader_tail % KLOG_READER_QUEUE];
+		request->relid = RelationGetRelid(rel);
+		request->partition = part->partition;
+		request->segment = position.segment;
+		request->page = position.page;
+		request->npages = bytes / KLOG_DATA_SPACE + 2;
+		request->broker = broker;
+		klog_shared->reader_tail++;
+		queued = true;
+	}
+	SpinLockRelease(&klog_shared->reader_mutex);
+	if (queued)
+		klog_wake_readers();
+	return queued;
+}
+
+/* Reads what a request asks for, inside a transaction of its own. */
+static void
+read_pages(const KLogReaderRequest *request)
+{
+	Relation	rel;
+	KLogSegment seg;
+
+	if (!ConditionalLockRelationOid(request->relid, AccessShareLock))
+		return;
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(request->relid)))
+		return;
+	rel = RelationIdGetRelation(request->relid);
+	if (!RelationIsValid(rel))
+		return;
+	if (klog_segment_by_number(rel, request->partition, request->segment, &seg))
+	{
+		for (uint32 i = 0; i < request->npages; i++)
+		{
+			BlockNumber block = klog_segment_block(rel, request->partition, &seg,
+												   request->page + i);
+
+			CHECK_FOR_INTERRUPTS();
+			if (block == InvalidBlockNumber || block >= RelationGetNumberOfBlocks(rel))
+				break;
+			ReleaseBuffer(ReadBuffer(rel, block));
+		}
+	}
+	RelationClose(rel);
+}
+
+bool
+klog_reader_turn(void)
+{
+	KLogReaderRequest request;
+	bool		found;
+
+	SpinLockAcquire(&klog_shared->reader_mutex);
+	found = klog_shared->reader_head != klog_shared->reader_tail;
+	if (found)
+	{
+		request = klog_shared->reader_request[klog_shared->reader_head % KLOG_READER_QUEUE];
+		klog_shared->reader_head++;
+	}
+	SpinLockRelease(&klog_shared->reader_mutex);
+	if (!found)
+		return false;
+	StartTransactionCommand();
+	read_pages(&request);
+	CommitTransactionCommand();
+	klog_wake_broker(request.broker);
+	return true;
+}
