@@ -10,6 +10,7 @@
 #include "kafka_pg.h"
 #include "kguc.h"
 #include "kshmem.h"
+#include "log/klog.h"
 #include "topic/ktopic.h"
 #include "worker/kworker.h"
 
@@ -31,8 +32,10 @@ _PG_init(void)
 				 errhint("Add \"%s\" to shared_preload_libraries in postgresql.conf and restart the server.",
 						 KAFKA_PG_NAME)));
 
+	klog_rmgr_register();
 	kguc_init();
 	kshmem_init();
+	klog_xact_register();
 	ktopic_init();
 	kworker_init();
 }

@@ -11,6 +11,7 @@
 
 #include "kshmem.h"
 #include "kstop.h"
+#include "log/klog.h"
 #include "topic/ktopic.h"
 #include "worker/kworker.h"
 
@@ -22,6 +23,7 @@ typedef struct KShmemModule
 
 static const KShmemModule modules[] = {
 	{kstop_shmem_size, kstop_shmem_init},
+	{klog_shmem_size, klog_shmem_init},
 	{kepoch_shmem_size, kepoch_shmem_init},
 	{kworker_shmem_size, kworker_shmem_init},
 };

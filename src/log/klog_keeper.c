@@ -1,0 +1,188 @@
+/*
+ * klog_keeper.c
+ *		What is done behind the appenders' backs: files extended ahead of need, ended transactions
+ *		resolved, full pages written out.
+ *
+ * Appenders and ending transactions put partitions on a list; the keeper takes the list and
+ * goes through it, each partition in a transaction of its own.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "log/klog_buffer.h"
+
+/* Free space that the keeper maintains: an eighth of the file within these bounds, in units. */
+#define FREE_MIN_UNITS		32
+#define FREE_MAX_UNITS		512
+
+#define WRITE_PAGES			1024	/* pages written out in one go */
+#define RETRY_MS			20
+
+/* Puts a partition on the keeper's list. grow: its file is nearly used up. Does not throw. */
+void
+klog_keeper_queue(KLogPartition *part, bool grow)
+{
+	bool		push;
+
+	SpinLockAcquire(&part->mutex);
+	push = !part->keep_queued;
+	part->keep_queued = true;
+	part->keep_grow |= grow;
+	SpinLockRelease(&part->mutex);
+	if (!push)
+		return;
+	SpinLockAcquire(&klog_shared->mutex);
+	part->keep_next = klog_shared->keep_head;
+	klog_shared->keep_head = klog_partition_index(part);
+	SpinLockRelease(&klog_shared->mutex);
+	klog_wake_keeper();
+}
+
+/* Opens a relation without waiting for its lock; NULL: not now, or never again (*gone). */
+static Relation
+open_relation(Oid relid, bool *gone)
+{
+	Relation	rel;
+
+	*gone = false;
+	if (!ConditionalLockRelationOid(relid, RowExclusiveLock))
+		return NULL;
+	*gone = true;
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+		return NULL;
+	rel = RelationIdGetRelation(relid);
+	return RelationIsValid(rel) ? rel : NULL;
+}
+
+static void
+grow_ahead(Relation rel)
+{
+	uint32		units = RelationGetNumberOfBlocks(rel) / KLOG_UNIT_BLOCKS;
+	uint32		want = Min(Max(units / 8, FREE_MIN_UNITS), FREE_MAX_UNITS);
+
+	while (klog_extent_free(rel) < want)
+	{
+		klog_grow(rel, 0);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/*
+ * Writes full pages of the open segment out once their WAL is flushed, so that eviction and checkpoints find
+ * them clean.  Returns whether there's more to do.
+ */
+static bool
+write_out(Relation rel, KLogPartition *part)
+{
+	XLogRecPtr	flushed = klog_flushed_lsn();
+	KLogSegment seg;
+	uint32		segment;
+	uint32		pageno;
+	uint32		end;
+	int			n = 0;
+
+	LWLockAcquire(&part->lock, LW_SHARED);
+	segment = part->segment;
+	pageno = Max(part->clean_page, 1);
+	end = part->tail_page;
+	LWLockRelease(&part->lock);
+	if (pageno >= end || !klog_segment_by_number(rel, part->partition, segment, &seg))
+		return false;
+	for (; pageno < end && n < WRITE_PAGES; pageno++, n++)
+	{
+		BlockNumber block = klog_segment_block(rel, part->partition, &seg, pageno);
+		Buffer		buffer;
+
+		if (block == InvalidBlockNumber)
+			return false;
+		/* a page that is not in shared buffers has been written by whoever evicted it */
+		if (!klog_buffer_is_hot(rel, block, &buffer) ||
+			!ReadRecentBuffer(rel->rd_locator, MAIN_FORKNUM, block, buffer))
+			continue;
+		LockBuffer(buffer, BUFFER_LOCK_SHARE);
+		if (PageGetLSN(BufferGetPage(buffer)) > flushed)
+		{
+			UnlockReleaseBuffer(buffer);
+			break;
+		}
+		FlushOneBuffer(buffer);
+		UnlockReleaseBuffer(buffer);
+		CHECK_FOR_INTERRUPTS();
+	}
+	LWLockAcquire(&part->lock, LW_EXCLUSIVE);
+	if (part->segment == segment)
+		part->clean_page = Max(part->clean_page, pageno);
+	LWLockRelease(&part->lock);
+	return n == WRITE_PAGES;
+}
+
+/* Does what there is to do for one partition; false: try again soon. */
+static bool
+keep_partition(Oid relid, int32 partition, bool grow)
+{
+	KLogPartition *part;
+	Relation	rel;
+	bool		gone;
+	bool		more;
+
+	rel = open_relation(relid, &gone);
+	if (rel == NULL)
+		return gone;
+	part = klog_attach(rel, partition, true);
+	if (part == NULL)
+	{
+		RelationClose(rel);
+		return false;
+	}
+	if (grow)
+		grow_ahead(rel);
+	klog_resolve_partition(rel, part, false);
+	more = write_out(rel, part);
+	/* a commit that is not durable yet is resolved when it is */
+	more |= part->unresolved_from >= 0;
+	RelationClose(rel);
+	return !more;
+}
+
+long
+klog_keeper_turn(void)
+{
+	long		wait = -1;
+	int			index;
+
+	SpinLockAcquire(&klog_shared->mutex);
+	index = klog_shared->keep_head;
+	klog_shared->keep_head = KLOG_NO_INDEX;
+	SpinLockRelease(&klog_shared->mutex);
+	while (index != KLOG_NO_INDEX)
+	{
+		KLogPartition *part = &klog_partitions[index];
+		Oid			relid = part->relid;
+		int32		partition = part->partition;
+		uint64		generation = part->generation;
+		bool		grow;
+
+		index = part->keep_next;
+		SpinLockAcquire(&part->mutex);
+		grow = part->keep_grow;
+		part->keep_grow = false;
+		part->keep_queued = false;
+		SpinLockRelease(&part->mutex);
+		if (generation == 0)
+			continue;
+		StartTransactionCommand();
+		if (!keep_partition(relid, partition, grow))
+		{
+			if (part->generation == generation)
+				klog_keeper_queue(part, grow);
+			wait = RETRY_MS;
+		}
+		CommitTransactionCommand();
+	}
+	return wait;
+}
