@@ -237,10 +237,14 @@ static void
 test_nullable_struct(void)
 {
 	KDescribeTopicPartitionsRequest req;
+	const char *err;
+	size_t		consumed;
 
 	both_ways(&kmsg_describe_topic_partitions_request, 0, BYTES("\1\0\0\0\12\xff\0"), &req,
 			  "a struct that is null");
 	ok(req.cursor == NULL, "cursor is null");
+	ok(decode(&kmsg_describe_topic_partitions_request, 0, BYTES("\1\0\0\0\12\x80\0"), &req,
+			  &consumed, &err) && req.cursor == NULL, "any negative byte means null");
 	both_ways(&kmsg_describe_topic_partitions_request, 0,
 			  BYTES("\1\0\0\0\12\1\2t\0\0\0\3\0\0"), &req, "a struct that is there");
 	ok(req.cursor && req.cursor->partition_index == 3, "cursor");
@@ -253,6 +257,7 @@ test_refusals(void)
 	KArena		arena;
 	const char *err;
 	size_t		consumed;
+	char	   *lengthy;
 	const uint8_t many[] = {0x7f, 0xff, 0xff, 0xff, 0, 1, 'x'};
 	const KMsgDesc *meta = &kmsg_metadata_request;
 	const char	cut[] = "message ends inside a number";
@@ -267,6 +272,8 @@ test_refusals(void)
 			"an endless varint");
 	refused(meta, 12, BYTES("\xff\xff\xff\xff\x1f"), "number of more than 32 bits",
 			"a varint with too many bits");
+	refused(meta, 12, BYTES("\x80\x80\x80\x80\x80\0\0\0"), "number of more than 32 bits",
+			"a varint of six bytes");
 	refused(meta, 12, BYTES("\xff\xff\xff\xff\x0f\1\1\1"), beyond, "a count of 2^32 - 2");
 	refused(meta, 0, BYTES("\xff\xff\xff\xff"), null, "a null array");
 	refused(meta, 0, BYTES("\0\0\0\1\xff\xff"), null, "a null string");
@@ -281,6 +288,8 @@ test_refusals(void)
 			"tagged fields are not in ascending order", "a tag that is there twice");
 	refused(&kmsg_api_versions_request, 3, BYTES("\1\1\5\1\0\2\0"),
 			"more tagged fields than the message can hold", "too many tags");
+	refused(&kmsg_api_versions_request, 3, BYTES("\1\1\2\5\0\6"),
+			"more tagged fields than the message can hold", "one tag too many");
 	refused(&kmsg_api_versions_request, 3, BYTES("\1\1\1\1\3xx"),
 			"tagged field goes beyond the end of the message", "a tag that is too long");
 	refused(&kmsg_api_versions_response, 3, BYTES("\0\0\1\0\0\0\0\1\1\11\0\0\0\0\0\0\0\7\0"),
@@ -289,6 +298,12 @@ test_refusals(void)
 			"message ends inside a field", "a known tag with less than its value");
 	refused(&kmsg_fetch_response, 12, BYTES("\0\0\0\0\0\0\0\0\0\0\1\1\0\1\1"),
 			"tagged field does not exist in this version", "a tag of a later version");
+
+	/* compact lengths could express longer strings than Kafka allows */
+	lengthy = random_bytes(&(Random) {1}, &pool, 40000);
+	memcpy(lengthy, "\x81\x80\x02", 3);
+	refused(&kmsg_api_versions_request, 3, lengthy, 40000, "string of more than 32767 bytes",
+			"a string of 32768 bytes");
 
 	/* a count alone gets no memory */
 	karena_init(&arena, NULL, 0, SIZE_MAX, pool_alloc, &pool);
@@ -318,6 +333,10 @@ test_versions_when_encoding(void)
 	KApiVersionsResponse versions;
 	KApiVersionsRequest client;
 	KDescribeConfigsRequest configs;
+	KFetchResponse fetched;
+	KFetchResponsePartition *partition;
+	size_t		with;
+	size_t		without;
 	KMsgWriter	w;
 	const char *err;
 
@@ -368,6 +387,18 @@ test_versions_when_encoding(void)
 	client.client_software_name = (KStr) {random_bytes(&(Random) {1}, &pool, 32768), 32768};
 	not_encoded(&kmsg_api_versions_request, 3, &client, "client_software_name",
 				"string of more than 32767 bytes", "a string that is too long");
+
+	/* a tagged struct that holds nothing but an unknown tag is there all the same */
+	kmsg_init(&kmsg_fetch_response, &fetched);
+	fetched.responses.count = 1;
+	fetched.responses.items = kmsg_new(&kmsg_fetch_response_topic, 1, &arena);
+	partition = kmsg_new(&kmsg_fetch_response_partition, 1, &arena);
+	fetched.responses.items->partitions.count = 1;
+	fetched.responses.items->partitions.items = partition;
+	kmsg_size(&kmsg_fetch_response, 12, &fetched, &without, &err);
+	partition->current_leader.unknown_tags = (KTags) {(const uint8_t *) "\11\1x", 3, 1};
+	kmsg_size(&kmsg_fetch_response, 12, &fetched, &with, &err);
+	is_int((int64_t) (with - without), 2 + 4 + 4 + 1 + 3, "a struct with an unknown tag only");
 
 	kmsg_init(&kmsg_api_versions_response, &versions);
 	versions.unknown_tags = (KTags) {(const uint8_t *) "\11\1x", 3, 1};
@@ -471,6 +502,18 @@ test_frames(void)
 	   "more than the writer may hold");
 	is_str(err, "no memory for the message", "... because");
 	is_int((int64_t) kmsg_writer_total(&w), 0, "... and nothing is left of it");
+	w.ref_min = 1;
+	sasl.auth_bytes.len = INT32_MAX;	/* never read: a reference only */
+	ok(!kmsg_response_encode(kapi_info(KAPI_SASL_AUTHENTICATE), 0, 1, &sasl, &w, &err),
+	   "more than a frame's length can say");
+	is_str(err, "message of more than 2147483647 bytes", "... because");
+	is_int((int64_t) (kmsg_writer_total(&w) + w.nrefs), 0, "... and no reference is left");
+
+	/* a failure after a reference takes that back too */
+	sasl.auth_bytes.len = 5000;
+	sasl.unknown_tags = (KTags) {(const uint8_t *) "\11\1x", 3, 1};
+	ok(!kmsg_encode(&kmsg_sasl_authenticate_response, 0, &sasl, &w, &err), "a late failure");
+	is_int((int64_t) (kmsg_writer_total(&w) + w.nrefs), 0, "... leaves no reference either");
 	writer_free(&w);
 }
 
@@ -522,6 +565,9 @@ test_arena(void)
 	ok(karena_alloc(&arena, SIZE_MAX) == NULL, "far beyond the limit");
 	ok(karena_alloc(&arena, 4000) != NULL, "within it");
 	ok(pool.bytes <= 10000, "never more than the limit was asked for");
+	karena_init(&arena, NULL, 0, 100, pool_alloc, &pool);
+	pool.bytes = 0;
+	ok(karena_alloc(&arena, 64) != NULL && pool.bytes == 64, "a limit below a usual block");
 }
 
 int
