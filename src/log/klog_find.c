@@ -338,38 +338,93 @@ klog_find_timestamp(Relation rel, KLogPartition *part, int64 timestamp, int64 li
 	}
 }
 
+typedef struct GreatestWalk
+{
+	int64		limit;
+	int64		timestamp;
+	uint32		segment;
+	uint32		page;
+} GreatestWalk;
+
+/* klog_walk_pages callback, for one page: the greatest timestamp of batches below the limit that start on it. */
+static bool
+greatest_on_page(void *arg, const KLogWalkPage *at)
+{
+	GreatestWalk *walk = arg;
+	Page		page = BufferGetPage(at->buffer);
+	uint16		lower = ((PageHeader) page)->pd_lower;
+	uint32		pos = KLogPageGetTag(page)->first_batch;
+	KBatchHeader header;
+
+	walk->segment = at->segment;
+	walk->page = at->page;
+	while (pos >= KLOG_DATA_START && pos + KLOG_BATCH_HEADER <= lower &&
+		   kbatch_header_read((uint8 *) page + pos, lower - pos, &header) == KBATCH_OK &&
+		   header.base_offset < walk->limit)
+	{
+		walk->timestamp = Max(walk->timestamp, header.max_timestamp);
+		pos += Min(kbatch_size(&header), (Size) BLCKSZ);
+	}
+	return false;
+}
+
+/*
+ * Greatest timestamp of the batches below limit: of those on the page where the limit is, and what the page before
+ * it (or the segment before it) says of all the others.
+ */
+static int64
+greatest_timestamp(Relation rel, KLogPartition *part, const KLogEnd *end, int64 limit)
+{
+	GreatestWalk walk = {.limit = limit,.timestamp = -1};
+	KLogSegment seg;
+	BlockNumber block;
+	Buffer		buffer;
+
+	if (!klog_walk_pages(rel, part->partition, limit - 1, end->segment, end->page,
+						 greatest_on_page, &walk) || walk.page == 0)
+		return -1;
+	if (walk.page > 1 && klog_segment_by_number(rel, part->partition, walk.segment, &seg))
+	{
+		block = klog_segment_block(rel, part->partition, &seg, walk.page - 1);
+		if (block == InvalidBlockNumber)
+			return walk.timestamp;
+		buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
+		if (klog_page_is(BufferGetPage(buffer), KLOG_PAGE_DATA, part->partition, walk.segment,
+						 walk.page - 1))
+			walk.timestamp = Max(walk.timestamp,
+								 KLogPageGetTag(BufferGetPage(buffer))->max_timestamp);
+		UnlockReleaseBuffer(buffer);
+	}
+	if (walk.segment > 0 &&
+		klog_segment_by_number(rel, part->partition, walk.segment - 1, &seg))
+		walk.timestamp = Max(walk.timestamp, seg.entry.max_timestamp);
+	return walk.timestamp;
+}
+
 KLogFound
 klog_find_max_timestamp(Relation rel, KLogPartition *part, int64 limit)
 {
 	KLogFound	found = {-1, -1, -1};
-	int64		timestamp;
+	KLogEnd		end = klog_end(part);
+	KLogFound	next;
+	int64		above = PG_INT64_MIN;
 
-	if (limit <= klog_log_start(part))
+	if (limit <= klog_log_start(part) || end.page == 0)
 		return found;
-	LWLockAcquire(&part->lock, LW_SHARED);
-	timestamp = part->max_timestamp;
-	LWLockRelease(&part->lock);
+	found = klog_find_timestamp(rel, part, greatest_timestamp(rel, part, &end, limit), limit);
+	if (found.offset >= 0)
+		return found;
 
-	/*
-	 * Nearly always the greatest timestamp belongs to a record that may be read.  If it is of an aborted
-	 * batch, or lies above the limit, the greatest one of the readable records is looked for.
-	 */
-	found = klog_find_timestamp(rel, part, timestamp, limit);
-	if (found.offset < 0)
+	/* it was an aborted transaction's: look for the greatest one that can be read */
+	do
 	{
-		KLogFound	next;
-		int64		above = PG_INT64_MIN;
-
-		do
+		next = scan_for_time(rel, part, klog_log_start(part), above, limit);
+		if (next.offset >= 0)
 		{
-			next = scan_for_time(rel, part, klog_log_start(part), above, limit);
-			if (next.offset >= 0)
-			{
-				found = next;
-				above = next.timestamp + 1;
-			}
-		} while (next.offset >= 0);
-	}
+			found = next;
+			above = next.timestamp + 1;
+		}
+	} while (next.offset >= 0);
 	return found;
 }
 
