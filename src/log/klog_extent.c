@@ -126,13 +126,16 @@ klog_relation_init(Relation rel, int32 partitions)
 static void
 init_bitmap(Buffer buffer)
 {
+	XLogRecPtr	lsn;
+
 	START_CRIT_SECTION();
 	klog_page_init_bitmap(BufferGetPage(buffer), false);
 	MarkBufferDirty(buffer);
 	/* XLOG stuff */
 	XLogBeginInsert();
 	XLogRegisterBuffer(0, buffer, REGBUF_WILL_INIT | REGBUF_STANDARD);
-	PageSetLSN(BufferGetPage(buffer), XLogInsert(RM_KAFKA_LOG_ID, XLOG_KLOG_BITMAP));
+	lsn = XLogInsert(RM_KAFKA_LOG_ID, XLOG_KLOG_BITMAP);
+	PageSetLSN(BufferGetPage(buffer), lsn);
 	END_CRIT_SECTION();
 }
 

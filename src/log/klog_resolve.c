@@ -83,6 +83,8 @@ resolve_page(void *arg, const KLogWalkPage *at)
 	look_at_page(resolve, page, positions, &ncommitted, dead, &ndead);
 	if (ncommitted + ndead > 0)
 	{
+		XLogRecPtr	lsn;
+
 		memcpy(positions + ncommitted, dead, sizeof(uint16) * ndead);
 		xlrec.ncommitted = ncommitted;
 		xlrec.ndead = ndead;
@@ -96,7 +98,8 @@ resolve_page(void *arg, const KLogWalkPage *at)
 		XLogRegisterData((char *) &xlrec, sizeof(xlrec));
 		XLogRegisterData((char *) positions, sizeof(uint16) * (ncommitted + ndead));
 		XLogRegisterBuffer(0, at->buffer, REGBUF_STANDARD);
-		PageSetLSN(page, XLogInsert(RM_KAFKA_LOG_ID, XLOG_KLOG_RESOLVE));
+		lsn = XLogInsert(RM_KAFKA_LOG_ID, XLOG_KLOG_RESOLVE);
+		PageSetLSN(page, lsn);	/* a macro that evaluates it twice */
 		END_CRIT_SECTION();
 	}
 	return true;
@@ -115,6 +118,8 @@ write_mark(Relation rel, KLogPartition *part, int64 offset)
 	header = KLogPageContent(BufferGetPage(buffer));
 	if (header->resolved_to < offset)
 	{
+		XLogRecPtr	lsn;
+
 		START_CRIT_SECTION();
 		klog_page_partition_mark(BufferGetPage(buffer), offset);
 		MarkBufferDirty(buffer);
@@ -122,7 +127,8 @@ write_mark(Relation rel, KLogPartition *part, int64 offset)
 		XLogBeginInsert();
 		XLogRegisterData((char *) &xlrec, sizeof(xlrec));
 		XLogRegisterBuffer(0, buffer, REGBUF_STANDARD);
-		PageSetLSN(BufferGetPage(buffer), XLogInsert(RM_KAFKA_LOG_ID, XLOG_KLOG_MARK));
+		lsn = XLogInsert(RM_KAFKA_LOG_ID, XLOG_KLOG_MARK);
+		PageSetLSN(BufferGetPage(buffer), lsn);
 		END_CRIT_SECTION();
 	}
 	UnlockReleaseBuffer(buffer);
