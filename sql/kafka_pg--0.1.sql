@@ -107,11 +107,24 @@ CREATE TRIGGER topic_truncated AFTER TRUNCATE ON kafka.topic
 ALTER TABLE kafka.topic ENABLE ALWAYS TRIGGER topic_changed;
 ALTER TABLE kafka.topic ENABLE ALWAYS TRIGGER topic_truncated;
 
+-- ------------------------------------------------------------------------------------------
+-- The access method of topics' tables.
+-- ------------------------------------------------------------------------------------------
+
+CREATE FUNCTION kafka.kafka_log_handler(internal) RETURNS table_am_handler
+AS 'MODULE_PATHNAME', 'kafka_log_handler' LANGUAGE C STRICT;
+REVOKE EXECUTE ON FUNCTION kafka.kafka_log_handler(internal) FROM PUBLIC;
+COMMENT ON FUNCTION kafka.kafka_log_handler(internal) IS 'handler of access method kafka_log';
+
+CREATE ACCESS METHOD kafka_log TYPE TABLE HANDLER kafka.kafka_log_handler;
+COMMENT ON ACCESS METHOD kafka_log IS 'topics: partitions of Kafka record batches';
+
 -- The row of kafka.leader_epoch made to name this server and timeline; returns the epoch.  The
 -- launcher does the same at its start.
 CREATE FUNCTION kafka.leader_epoch_claim() RETURNS int
 AS 'MODULE_PATHNAME', 'kepoch_claim_sql' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE EXECUTE ON FUNCTION kafka.leader_epoch_claim() FROM PUBLIC;
+SELECT kafka.leader_epoch_claim();
 
 -- ------------------------------------------------------------------------------------------
 -- Topics.  Everybody may call these functions; each asks for the right that it needs.

@@ -35,6 +35,8 @@ guc_malloc(int elevel, size_t size)
 #define RelFileLocator				RelFileNode
 #define RelFileLocatorEquals(a, b)	RelFileNodeEquals(a, b)
 #define rd_locator					rd_node
+#define rd_firstRelfilelocatorSubid	rd_firstRelfilenodeSubid
+#define relation_set_new_filelocator relation_set_new_filenode
 #else
 #include "storage/relfilelocator.h"
 #endif
@@ -53,6 +55,68 @@ smgrzeroextend(SMgrRelation reln, ForkNumber fork, BlockNumber block, int nblock
 	for (int i = 0; i < nblocks; i++)
 		smgrextend(reln, fork, block + i, zero.data, skip_fsync);
 }
+#endif
+
+/* What tuple_update tells of the indexes was a bool before 16. */
+#if PG_VERSION_NUM < 160000
+typedef bool TU_UpdateIndexes;
+#endif
+
+/* One function for the owners of all kinds of objects, since 16. */
+#if PG_VERSION_NUM < 160000
+#define kcompat_table_ownercheck(relid, roleid) pg_class_ownercheck(relid, roleid)
+#else
+#define kcompat_table_ownercheck(relid, roleid) \
+	object_ownercheck(RelationRelationId, relid, roleid)
+#endif
+
+/* Outer joins no longer matter to it since 16. */
+#if PG_VERSION_NUM < 160000
+#define kcompat_expression_pathkey(root, expr, opno, relids) \
+	build_expression_pathkey(root, expr, NULL, opno, relids, false)
+#else
+#define kcompat_expression_pathkey(root, expr, opno, relids) \
+	build_expression_pathkey(root, expr, opno, relids, false)
+#endif
+
+/*
+ * ANALYZE names the block to sample; since 17 it hands over a stream of buffers.  Both as
+ * parameters of a function, and as an expression that sets *block, or is false at the end.
+ */
+#if PG_VERSION_NUM < 170000
+#define KCOMPAT_ANALYZE_PARAMS BlockNumber analyze_block, BufferAccessStrategy bstrategy
+#define kcompat_analyze_block(block) (*(block) = analyze_block, true)
+#else
+#include "storage/bufmgr.h"
+#include "storage/read_stream.h"
+
+#define KCOMPAT_ANALYZE_PARAMS ReadStream *analyze_stream
+#define kcompat_analyze_block(block) kcompat_stream_block(analyze_stream, block)
+
+static inline bool
+kcompat_stream_block(ReadStream *stream, BlockNumber *block)
+{
+	Buffer		buffer = read_stream_next_buffer(stream, NULL);
+
+	if (!BufferIsValid(buffer))
+		return false;
+	*block = BufferGetBlockNumber(buffer);
+	ReleaseBuffer(buffer);
+	return true;
+}
+#endif
+
+/* Since 18 the number of all-frozen pages is among a relation's statistics. */
+#if PG_VERSION_NUM < 180000
+#define kcompat_update_relstats(rel, pages, tuples, frozenxid, minmulti) \
+	vac_update_relstats(rel, pages, tuples, 0, false, frozenxid, minmulti, NULL, NULL, false)
+#define kcompat_report_vacuum(rel, tuples, started) \
+	pgstat_report_vacuum(RelationGetRelid(rel), (rel)->rd_rel->relisshared, tuples, 0)
+#else
+#define kcompat_update_relstats(rel, pages, tuples, frozenxid, minmulti) \
+	vac_update_relstats(rel, pages, tuples, 0, 0, false, frozenxid, minmulti, NULL, NULL, false)
+#define kcompat_report_vacuum(rel, tuples, started) \
+	pgstat_report_vacuum(RelationGetRelid(rel), (rel)->rd_rel->relisshared, tuples, 0, started)
 #endif
 
 #endif							/* KAFKA_PG_COMPAT_H */

@@ -11,6 +11,7 @@
 #include "kguc.h"
 #include "kshmem.h"
 #include "log/klog.h"
+#include "table/ktable.h"
 #include "topic/ktopic.h"
 #include "worker/kworker.h"
 
@@ -37,5 +38,6 @@ _PG_init(void)
 	kshmem_init();
 	klog_xact_register();
 	ktopic_init();
+	ktable_init();
 	kworker_init();
 }

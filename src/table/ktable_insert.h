@@ -1,0 +1,15 @@
+/*
+ * ktable_insert.h
+ *		Rows into the log: INSERT and COPY; private to src/table.
+ */
+#ifndef KTABLE_INSERT_H
+#define KTABLE_INSERT_H
+
+#include "access/tableam.h"
+
+extern void ktable_tuple_insert(Relation rel, TupleTableSlot *slot, CommandId cid, int options,
+								struct BulkInsertStateData *bistate);
+extern void ktable_multi_insert(Relation rel, TupleTableSlot **slots, int nslots, CommandId cid,
+								int options, struct BulkInsertStateData *bistate);
+
+#endif							/* KTABLE_INSERT_H */
