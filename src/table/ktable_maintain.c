@@ -57,8 +57,7 @@ ktable_check_truncate(Relation rel)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot truncate topic table \"%s\"", RelationGetRelationName(rel)),
-				 errdetail("Offsets never restart, since consumers rely on them."),
-				 errhint("Set the topic's retention, or drop the topic and create it again.")));
+				 errhint("Offsets never restart. To begin anew drop the topic and create it again.")));
 }
 
 /*

@@ -338,7 +338,6 @@ ktopic_object_access(ObjectAccessType access, Oid class, Oid object, int sub, vo
 		case OAT_POST_CREATE:
 		case OAT_POST_ALTER:
 		case OAT_DROP:
-		case OAT_TRUNCATE:
 			break;
 		default:
 			return;
@@ -379,11 +378,6 @@ ktopic_object_access(ObjectAccessType access, Oid class, Oid object, int sub, vo
 				else
 					column_dropped(object);
 			}
-			break;
-		case OAT_TRUNCATE:
-			if (class == RelationRelationId && is_log(object, am))
-				refuse(object, "truncate",
-					   "Offsets never restart. To begin anew drop the topic and create it again.");
 			break;
 		default:
 			break;
