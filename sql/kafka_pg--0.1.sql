@@ -195,3 +195,104 @@ CREATE FUNCTION kafka.header_text(headers kafka.header[], key text) RETURNS text
 AS 'MODULE_PATHNAME', 'ksql_header_text' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION kafka.header_text(kafka.header[], text) IS
   'the value of the last header with this key as text; bytes that are not valid text are shown as \xNN';
+
+-- ------------------------------------------------------------------------------------------
+-- Producing.  One function for each type of value and key, so that literals need no cast: of
+-- those that fit a literal, Postgres prefers text. Only the forms with a key of type text have a
+-- default for it: a call without key finds one function for each type of value.
+-- ------------------------------------------------------------------------------------------
+
+CREATE FUNCTION kafka.produce(topic text, value text, key text DEFAULT NULL,
+  headers kafka.header[] DEFAULT NULL, partition int DEFAULT NULL,
+  "timestamp" timestamptz DEFAULT NULL) RETURNS int
+AS 'MODULE_PATHNAME', 'ksql_produce' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION kafka.produce(text, text, text, kafka.header[], int, timestamptz) IS
+  'adds a record to a topic with this transaction''s commit; returns its partition';
+
+CREATE FUNCTION kafka.produce(topic text, value bytea, key text DEFAULT NULL,
+  headers kafka.header[] DEFAULT NULL, partition int DEFAULT NULL,
+  "timestamp" timestamptz DEFAULT NULL) RETURNS int
+AS 'MODULE_PATHNAME', 'ksql_produce' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION kafka.produce(text, bytea, text, kafka.header[], int, timestamptz) IS
+  'adds a record to a topic with this transaction''s commit; returns its partition';
+
+CREATE FUNCTION kafka.produce(topic text, value json, key text DEFAULT NULL,
+  headers kafka.header[] DEFAULT NULL, partition int DEFAULT NULL,
+  "timestamp" timestamptz DEFAULT NULL) RETURNS int
+AS 'MODULE_PATHNAME', 'ksql_produce' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION kafka.produce(text, json, text, kafka.header[], int, timestamptz) IS
+  'adds a record to a topic with this transaction''s commit; returns its partition';
+
+CREATE FUNCTION kafka.produce(topic text, value jsonb, key text DEFAULT NULL,
+  headers kafka.header[] DEFAULT NULL, partition int DEFAULT NULL,
+  "timestamp" timestamptz DEFAULT NULL) RETURNS int
+AS 'MODULE_PATHNAME', 'ksql_produce_jsonb' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION kafka.produce(text, jsonb, text, kafka.header[], int, timestamptz) IS
+  'adds a record to a topic with this transaction''s commit; returns its partition';
+
+CREATE FUNCTION kafka.produce(topic text, value text, key bytea,
+  headers kafka.header[] DEFAULT NULL, partition int DEFAULT NULL,
+  "timestamp" timestamptz DEFAULT NULL) RETURNS int
+AS 'MODULE_PATHNAME', 'ksql_produce' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION kafka.produce(text, text, bytea, kafka.header[], int, timestamptz) IS
+  'adds a record to a topic with this transaction''s commit; returns its partition';
+
+CREATE FUNCTION kafka.produce(topic text, value bytea, key bytea,
+  headers kafka.header[] DEFAULT NULL, partition int DEFAULT NULL,
+  "timestamp" timestamptz DEFAULT NULL) RETURNS int
+AS 'MODULE_PATHNAME', 'ksql_produce' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION kafka.produce(text, bytea, bytea, kafka.header[], int, timestamptz) IS
+  'adds a record to a topic with this transaction''s commit; returns its partition';
+
+CREATE FUNCTION kafka.produce(topic text, value json, key bytea,
+  headers kafka.header[] DEFAULT NULL, partition int DEFAULT NULL,
+  "timestamp" timestamptz DEFAULT NULL) RETURNS int
+AS 'MODULE_PATHNAME', 'ksql_produce' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION kafka.produce(text, json, bytea, kafka.header[], int, timestamptz) IS
+  'adds a record to a topic with this transaction''s commit; returns its partition';
+
+CREATE FUNCTION kafka.produce(topic text, value jsonb, key bytea,
+  headers kafka.header[] DEFAULT NULL, partition int DEFAULT NULL,
+  "timestamp" timestamptz DEFAULT NULL) RETURNS int
+AS 'MODULE_PATHNAME', 'ksql_produce_jsonb' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION kafka.produce(text, jsonb, bytea, kafka.header[], int, timestamptz) IS
+  'adds a record to a topic with this transaction''s commit; returns its partition';
+
+-- ------------------------------------------------------------------------------------------
+-- Reading
+-- ------------------------------------------------------------------------------------------
+
+CREATE FUNCTION kafka.fetch(topic text, partition int, "offset" bigint,
+  max_records int DEFAULT 500, max_wait interval DEFAULT '0') RETURNS SETOF kafka.record
+AS 'MODULE_PATHNAME', 'ksql_fetch' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION kafka.fetch(text, int, bigint, int, interval) IS
+  'records of a partition from an offset on; waits up to max_wait when there is none yet';
+
+CREATE PROCEDURE kafka.wait(topic text, partition int, "offset" bigint, max_wait interval)
+AS 'MODULE_PATHNAME', 'ksql_wait' LANGUAGE C;
+COMMENT ON PROCEDURE kafka.wait(text, int, bigint, interval) IS
+  'waits until the record at an offset can be read, or max_wait is over; holds no snapshot meanwhile';
+
+CREATE FUNCTION kafka.offset_at(topic text, partition int, "timestamp" timestamptz) RETURNS bigint
+AS 'MODULE_PATHNAME', 'ksql_offset_at' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION kafka.offset_at(text, int, timestamptz) IS
+  'offset of the first record that is not older; NULL when there is none';
+
+CREATE FUNCTION kafka.topic_partitions(topic_table regclass, OUT partition int,
+  OUT leader_epoch int, OUT log_start bigint, OUT high_watermark bigint, OUT end_offset bigint,
+  OUT bytes bigint) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'ksql_topic_partitions' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION kafka.topic_partitions(regclass) IS 'the partitions of a topic and their state';
+
+CREATE VIEW kafka.partitions AS
+  SELECT t.name AS topic, p.partition, p.leader_epoch, p.log_start, p.high_watermark,
+         p.end_offset, p.bytes
+  FROM kafka.topic t CROSS JOIN LATERAL kafka.topic_partitions(t."table") p;
+COMMENT ON VIEW kafka.partitions IS 'the partitions of the topics that you may read or write';
+GRANT SELECT ON kafka.partitions TO PUBLIC;
+
+CREATE FUNCTION kafka.check_topic(topic_table regclass, OUT partition int, OUT block bigint,
+  OUT "offset" bigint, OUT problem text) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'ksql_check_topic' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION kafka.check_topic(regclass) IS
+  'reads all pages of a topic and reports what is wrong with them';
