@@ -32,7 +32,7 @@
 #define KNET_MAX_UNANSWERED 64
 #define KNET_MAX_UNSENT (1024 * 1024)
 
-/* A frame has this long, and its length at this rate on top. */
+/* A frame has this long (or the idle timeout), and its length at this rate on top. */
 #define KNET_FRAME_US INT64CONST(30000000)
 #define KNET_FRAME_BYTES_PER_S (128 * 1024)
 
@@ -147,9 +147,13 @@ knet_conn_due(KConn *conn)
 	int64		idle_us = (int64) knet_loop.limits.idle_ms * 1000;
 
 	if (half_frame)
-		return conn->frame_us + KNET_FRAME_US +
-			(conn->head_have < 4 ? 0 :
-			 (int64) (conn->frame_len * INT64CONST(1000000) / KNET_FRAME_BYTES_PER_S));
+	{
+		int64		due = conn->frame_us + (idle_us > 0 ? Min(idle_us, KNET_FRAME_US) : KNET_FRAME_US);
+
+		if (conn->head_have == 4)
+			due += (int64) (conn->frame_len * INT64CONST(1000000) / KNET_FRAME_BYTES_PER_S);
+		return due;
+	}
 
 	/* a request that waits for its answer is no idleness of the client */
 	if (idle_us > 0 && (conn->unsent > 0 || conn->nslots == 0))
@@ -420,7 +424,8 @@ knet_conn_starved(void)
 static pg_nodiscard bool
 knet_frame_begin(KConn *conn, size_t here)
 {
-	if (!conn->taken && dlist_is_empty(&knet_loop.starved))
+	if (!conn->taken &&
+		(conn->frame_len <= KNET_SMALL_FRAME || dlist_is_empty(&knet_loop.starved)))
 		conn->taken = knet_shared_take(conn->frame_len);
 	if (!conn->taken)
 	{
@@ -534,7 +539,7 @@ knet_conn_consume(KConn *conn, const uint8 *data, size_t len)
 				{
 					elog(DEBUG1, "connection from %s announces a frame of %zu bytes",
 						 conn->name, conn->frame_len);
-					knet_conn_kill(conn, "frame too long");
+					knet_close_after_answers(conn);
 					break;
 				}
 			}

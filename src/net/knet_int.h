@@ -9,6 +9,9 @@
 
 #include "net/knet.h"
 
+/* A frame up to this size does not wait in line for memory. */
+#define KNET_SMALL_FRAME (16 * 1024)
+
 /* What an epoll event points at. */
 typedef enum KNetKind
 {

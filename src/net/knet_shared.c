@@ -219,16 +219,20 @@ knet_shared_leave(const KNetPeer *peer)
  * Take bytes of the server's budget for frames. A frame's bytes are taken as a
  * whole before the first of them is read, so a frame that has been admitted
  * never waits for memory again: no set of half-read frames can hold each other
- * up. One frame is always admitted, however small the budget.
+ * up. One frame is always admitted, however small the budget. Small ones may use an
+ * eighth more: heartbeats get through while large ones wait.
  */
 bool
 knet_shared_take(size_t bytes)
 {
 	uint64		held = pg_atomic_read_u64(&shared->request_bytes);
+	uint64		limit = knet_loop.limits.inflight_bytes;
 
+	if (bytes <= KNET_SMALL_FRAME)
+		limit += limit / 8;
 	do
 	{
-		if (held > 0 && held + bytes > knet_loop.limits.inflight_bytes)
+		if (held > 0 && held + bytes > limit)
 			return false;
 	} while (!pg_atomic_compare_exchange_u64(&shared->request_bytes, &held, held + bytes));
 	pg_atomic_fetch_add_u64(&my_part->request_bytes, bytes);

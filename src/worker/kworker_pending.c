@@ -6,49 +6,10 @@
 #include "postgres.h"
 
 #include "api/kapi.h"
-#include "log/klog.h"
 
 #define PENDING __attribute__((weak))
 
 static const KApiIo *pending_io;
-
-PENDING void
-klog_broker_attach(int n)
-{
-}
-
-PENDING void
-klog_flusher_attach(void)
-{
-}
-
-PENDING bool
-klog_flusher_turn(void)
-{
-	return false;
-}
-
-PENDING void
-klog_keeper_attach(void)
-{
-}
-
-PENDING long
-klog_keeper_turn(void)
-{
-	return -1;
-}
-
-PENDING void
-klog_reader_attach(int n)
-{
-}
-
-PENDING bool
-klog_reader_turn(void)
-{
-	return false;
-}
 
 PENDING void
 kapi_attach(const KApiIo *io, int broker)
