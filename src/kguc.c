@@ -120,7 +120,7 @@ define_identity(void)
 	DefineCustomIntVariable("kafka_pg.readers",
 							"Number of processes that read cold pages for the brokers.",
 							NULL,
-							&kguc_readers, 2, 1, 32,
+							&kguc_readers, 2, 1, 16,
 							PGC_POSTMASTER, 0,
 							NULL, NULL, NULL);
 }
