@@ -220,7 +220,8 @@ ktable_restore_begin(KTableRestore *restore, Relation rel)
 	else
 		ktopic_config_defaults(&config);
 	restore->how.leader_epoch = kepoch_current();
-	restore->how.xid = GetTopTransactionId();
+	/* It is there at once, and so has to be dead at once if only a savepoint is rolled back. */
+	restore->how.xid = GetCurrentTransactionId();
 	restore->how.explicit_offsets = true;
 	restore->how.segment_bytes = config.segment_bytes;
 	restore->how.segment_ms = config.segment_ms;

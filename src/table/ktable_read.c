@@ -20,7 +20,12 @@
 #include "table/ktable_read.h"
 #include "table/ktable_row.h"
 
+/* A reader's first chunk, doubled up to the greatest as it goes on: LIMIT may end it early. */
+#define KTABLE_FIRST_CHUNK	(32 * 1024)
 #define KTABLE_CHUNK_BYTES	(256 * 1024)
+
+/* ANALYZE has one try at a block: room for the batches of a topic with Kafka's defaults. */
+#define KTABLE_ANALYZE_BYTES	(2 * 1024 * 1024)
 
 /* What one batch may become when it is decompressed; producers' batches were held to the same. */
 #define KTABLE_MAX_RECORD_BYTES	((size_t) 256 * 1024 * 1024)
@@ -43,7 +48,7 @@ struct KTableReader
 	Relation	rel;
 	int32		partition;
 	KLogPartition *part;
-	int64		from;			/* first offset that is still wanted */
+	int64		from;			/* first offset that is wanted */
 	int64		limit;
 	uint32		columns;
 	KTableReaderState state;
@@ -262,15 +267,24 @@ ktable_reader_offset(const KTableReader *reader)
 	return reader->returned;
 }
 
+static void
+ktable_reader_reserve(KTableReader *reader, Size cap)
+{
+	if (reader->read.cap >= cap)
+		return;
+	if (reader->read.buf != NULL)
+		pfree(reader->read.buf);
+	reader->read.buf = NULL;
+	reader->read.cap = 0;
+	reader->read.buf = MemoryContextAllocHuge(reader->context, cap);
+	reader->read.cap = cap;
+}
+
 /* The chunk, for a caller that fills it by himself and then calls ktable_reader_load. */
 uint8 *
 ktable_reader_buffer(KTableReader *reader, Size *cap)
 {
-	if (reader->read.buf == NULL)
-	{
-		reader->read.buf = MemoryContextAlloc(reader->context, KTABLE_CHUNK_BYTES);
-		reader->read.cap = KTABLE_CHUNK_BYTES;
-	}
+	ktable_reader_reserve(reader, KTABLE_ANALYZE_BYTES);
 	*cap = reader->read.cap;
 	return reader->read.buf;
 }
@@ -302,9 +316,11 @@ static bool
 ktable_reader_read(KTableReader *reader)
 {
 	KLogRead   *read = &reader->read;
-	Size		cap;
 
-	(void) ktable_reader_buffer(reader, &cap);
+	if (read->cap == 0)
+		ktable_reader_reserve(reader, KTABLE_FIRST_CHUNK);
+	else if (read->cap < KTABLE_CHUNK_BYTES && read->offset > reader->from)
+		ktable_reader_reserve(reader, Min(read->cap * 2, KTABLE_CHUNK_BYTES));
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -327,10 +343,7 @@ ktable_reader_read(KTableReader *reader)
 				/* One batch that is larger than all that we usually read. */
 				if (read->needed <= read->cap || read->needed > MaxAllocHugeSize)
 					ktable_reader_corrupt(reader, read->offset, "The length of a batch is impossible");
-				pfree(read->buf);
-				read->buf = NULL;
-				read->buf = MemoryContextAllocHuge(reader->context, read->needed);
-				read->cap = read->needed;
+				ktable_reader_reserve(reader, read->needed);
 				break;
 
 			case KLOG_OUT_OF_RANGE:
