@@ -40,8 +40,8 @@ extern BlockNumber klog_segment_block(Relation rel, int32 partition, KLogSegment
 									  uint32 page);
 /*
  * Last page of 1..last whose base offset is <= offset (page 1 when there is none): the batch that holds
- * offset starts on it or before.  KLOG_COLD (nowait only): *page is not in shared buffers. KLOG_OUT_OF_RANGE:
- * the segment is no longer there.
+ * offset starts on it or before.  KLOG_COLD (nowait only): *page is not in shared buffers. KLOG_CORRUPT:
+ * a page is not the segment's (any more).
  */
 extern KLogResult klog_segment_find_page(Relation rel, int32 partition, KLogSegment *seg,
 										 int64 offset, uint32 last, bool nowait, uint32 *page);
@@ -65,9 +65,6 @@ typedef struct KLogWalkPage
 
 /* false: stop here */
 typedef bool (*klog_page_callback) (void *arg, const KLogWalkPage *at);
-/* All data pages from the one that holds offset to last_page of last_segment.  False: a page was not there. */
-extern bool klog_walk_pages(Relation rel, int32 partition, int64 from, uint32 last_segment,
-							uint32 last_page, klog_page_callback cb, void *arg);
 
 typedef struct KLogEnd
 {
@@ -77,8 +74,17 @@ typedef struct KLogEnd
 } KLogEnd;
 
 extern KLogEnd klog_end(KLogPartition *part);
-/* The page on which the batch that holds offset (or the first one after it) starts. */
-extern KLogResult klog_locate(Relation rel, KLogPartition *part, const KLogEnd *end, int64 offset,
+/*
+ * All data pages from the one on which the batch that holds offset (or the first one after it) starts, to the end.
+ * False: a page was not there.
+ */
+extern bool klog_walk_pages(Relation rel, int32 partition, const KLogEnd *end, int64 from,
+							klog_page_callback cb, void *arg);
+/*
+ * Where that batch starts.  KLOG_OUT_OF_RANGE: there is none. KLOG_COLD (nowait only): *position is the page to
+ * bring in. KLOG_CORRUPT: a page was not there.
+ */
+extern KLogResult klog_locate(Relation rel, int32 partition, const KLogEnd *end, int64 offset,
 							  bool nowait, KLogSegment *seg, KLogPosition *position);
 
 /* klog_extent.c */

@@ -37,51 +37,6 @@ last_page_of(const KLogSegment *seg, const KLogEnd *end)
 	return seg->entry.npages - 1;
 }
 
-bool
-klog_walk_pages(Relation rel, int32 partition, int64 from, uint32 last_segment, uint32 last_page,
-				klog_page_callback cb, void *arg)
-{
-	KLogEnd		end = {.segment = last_segment,.page = last_page};
-	KLogSegment seg;
-	uint32		pageno = 0;
-
-	if (!klog_segment_for_offset(rel, partition, from, &seg))
-		return true;
-	if (last_page_of(&seg, &end) > 0 &&
-		klog_segment_find_page(rel, partition, &seg, from, last_page_of(&seg, &end), false,
-							   &pageno) != KLOG_OK)
-		return false;
-	for (;;)
-	{
-		uint32		last = last_page_of(&seg, &end);
-
-		for (pageno = Max(pageno, 1); pageno <= last; pageno++)
-		{
-			KLogWalkPage at = {.segment = seg.entry.segment,.page = pageno};
-			bool		go_on;
-
-			CHECK_FOR_INTERRUPTS();
-			at.block = klog_segment_block(rel, partition, &seg, pageno);
-			if (at.block == InvalidBlockNumber)
-				return false;
-			at.buffer = klog_buffer_get(rel, at.block, BUFFER_LOCK_SHARE);
-			if (!klog_page_is(BufferGetPage(at.buffer), KLOG_PAGE_DATA, partition,
-							  seg.entry.segment, pageno))
-			{
-				UnlockReleaseBuffer(at.buffer);
-				return false;
-			}
-			go_on = cb(arg, &at);
-			UnlockReleaseBuffer(at.buffer);
-			if (!go_on)
-				return true;
-		}
-		if (seg.entry.segment >= last_segment || !klog_segment_next(rel, partition, &seg))
-			return true;
-		pageno = 1;
-	}
-}
-
 /*
  * On a page: position of the first batch starting here whose last offset is >= offset.  0: none; *before: no batch
  * that starts here begins at or before offset, so the one wanted may have begun earlier.
@@ -117,16 +72,15 @@ search_page(Page page, int64 offset, bool *before, int64 *base_offset)
 }
 
 KLogResult
-klog_locate(Relation rel, KLogPartition *part, const KLogEnd *end, int64 offset, bool nowait,
+klog_locate(Relation rel, int32 partition, const KLogEnd *end, int64 offset, bool nowait,
 			KLogSegment *seg, KLogPosition *position)
 {
-	int32		partition = part->partition;
 	KLogResult	result;
 	uint32		found;
 	uint32		pageno;
 	KLogPosition best = KLOG_NO_POSITION;
 
-	if (!klog_segment_for_offset(rel, partition, offset, seg))
+	if (end->page == 0 || !klog_segment_for_offset(rel, partition, offset, seg))
 		return KLOG_OUT_OF_RANGE;
 	/* offsets may have gaps: the batch after offset may be in a later segment */
 	for (;;)
@@ -163,7 +117,7 @@ klog_locate(Relation rel, KLogPartition *part, const KLogEnd *end, int64 offset,
 
 			CHECK_FOR_INTERRUPTS();
 			if (block == InvalidBlockNumber)
-				return KLOG_OUT_OF_RANGE;
+				return KLOG_CORRUPT;
 			if (nowait && !klog_buffer_is_hot(rel, block, &recent))
 			{
 				position->segment = seg->entry.segment;
@@ -175,7 +129,7 @@ klog_locate(Relation rel, KLogPartition *part, const KLogEnd *end, int64 offset,
 							  seg->entry.segment, pageno))
 			{
 				UnlockReleaseBuffer(buffer);
-				return KLOG_OUT_OF_RANGE;
+				return KLOG_CORRUPT;
 			}
 			pos = search_page(BufferGetPage(buffer), offset, &before, &base_offset);
 			UnlockReleaseBuffer(buffer);
@@ -206,6 +160,55 @@ klog_locate(Relation rel, KLogPartition *part, const KLogEnd *end, int64 offset,
 		}
 		if (seg->entry.segment >= end->segment || !klog_segment_next(rel, partition, seg))
 			return KLOG_OUT_OF_RANGE;
+	}
+}
+
+bool
+klog_walk_pages(Relation rel, int32 partition, const KLogEnd *end, int64 from,
+				klog_page_callback cb, void *arg)
+{
+	KLogPosition begin;
+	KLogSegment seg;
+	uint32		pageno;
+
+	switch (klog_locate(rel, partition, end, from, false, &seg, &begin))
+	{
+		case KLOG_OK:
+			break;
+		case KLOG_OUT_OF_RANGE:
+			return true;
+		default:
+			return false;
+	}
+	pageno = begin.page;
+	for (;;)
+	{
+		uint32		last = last_page_of(&seg, end);
+
+		for (; pageno <= last; pageno++)
+		{
+			KLogWalkPage at = {.segment = seg.entry.segment,.page = pageno};
+			bool		go_on;
+
+			CHECK_FOR_INTERRUPTS();
+			at.block = klog_segment_block(rel, partition, &seg, pageno);
+			if (at.block == InvalidBlockNumber)
+				return false;
+			at.buffer = klog_buffer_get(rel, at.block, BUFFER_LOCK_SHARE);
+			if (!klog_page_is(BufferGetPage(at.buffer), KLOG_PAGE_DATA, partition,
+							  seg.entry.segment, pageno))
+			{
+				UnlockReleaseBuffer(at.buffer);
+				return false;
+			}
+			go_on = cb(arg, &at);
+			UnlockReleaseBuffer(at.buffer);
+			if (!go_on)
+				return true;
+		}
+		if (seg.entry.segment >= end->segment || !klog_segment_next(rel, partition, &seg))
+			return true;
+		pageno = 1;
 	}
 }
 
@@ -380,8 +383,8 @@ greatest_timestamp(Relation rel, KLogPartition *part, const KLogEnd *end, int64 
 	BlockNumber block;
 	Buffer		buffer;
 
-	if (!klog_walk_pages(rel, part->partition, limit - 1, end->segment, end->page,
-						 greatest_on_page, &walk) || walk.page == 0)
+	if (!klog_walk_pages(rel, part->partition, end, limit - 1, greatest_on_page, &walk) ||
+		walk.page == 0)
 		return -1;
 	if (walk.page > 1 && klog_segment_by_number(rel, part->partition, walk.segment, &seg))
 	{
@@ -472,10 +475,7 @@ klog_walk_headers(Relation rel, KLogPartition *part, int64 from, klog_batch_call
 	KLogEnd		end = klog_end(part);
 	HeaderWalk	walk = {.cb = cb,.arg = arg,.from = from,.until = end.next_offset};
 
-	if (end.page == 0)
-		return;
-	if (!klog_walk_pages(rel, part->partition, from, end.segment, end.page, walk_page_headers,
-						 &walk))
+	if (!klog_walk_pages(rel, part->partition, &end, from, walk_page_headers, &walk))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("partition %d of \"%s\" has missing pages", part->partition,
@@ -494,8 +494,8 @@ klog_epoch_at(Relation rel, KLogPartition *part, int64 offset)
 	KBatchHeader header;
 	int32		epoch = -1;
 
-	if (end.page == 0 || offset >= end.next_offset ||
-		klog_locate(rel, part, &end, offset, false, &seg, &position) != KLOG_OK)
+	if (offset >= end.next_offset ||
+		klog_locate(rel, part->partition, &end, offset, false, &seg, &position) != KLOG_OK)
 		return -1;
 	block = klog_segment_block(rel, part->partition, &seg, position.page);
 	if (block == InvalidBlockNumber)

@@ -139,7 +139,7 @@ find_begin(Relation rel, KLogPartition *part, KLogRead *r, const KLogEnd *end, K
 		klog_segment_for_offset(rel, part->partition, r->offset, seg) &&
 		seg->entry.segment == at->segment)
 		return KLOG_OK;
-	result = klog_locate(rel, part, end, r->offset, r->nowait, seg, at);
+	result = klog_locate(rel, part->partition, end, r->offset, r->nowait, seg, at);
 	if (result == KLOG_COLD)
 		r->cold = *at;
 	return result;
@@ -171,8 +171,10 @@ klog_read(Relation rel, KLogPartition *part, KLogRead *r)
 		r->position = at;
 		return r->offset == r->limit ? KLOG_OK : KLOG_OUT_OF_RANGE;
 	}
-	result = end.page == 0 ? KLOG_OUT_OF_RANGE : find_begin(rel, part, r, &end, &seg, &at);
-	if (result == KLOG_OUT_OF_RANGE && r->offset >= klog_log_start(part))
+	result = find_begin(rel, part, r, &end, &seg, &at);
+	if (result != KLOG_OK && r->offset < klog_log_start(part))
+		return KLOG_OUT_OF_RANGE;	/* it went away while we looked */
+	if (result == KLOG_OUT_OF_RANGE)
 	{
 		/* there is nothing between offset and limit: a gap that explicit offsets left */
 		r->next_offset = r->limit;

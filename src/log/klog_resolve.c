@@ -145,6 +145,7 @@ klog_resolve_partition(Relation rel, KLogPartition *part, bool mark)
 	KLogEnd		end;
 	int64		from;
 	int64		total;
+	bool		walked = true;
 
 	/*
 	 * What is below the high watermark is settled for good: its transactions are over, and the commit
@@ -158,7 +159,13 @@ klog_resolve_partition(Relation rel, KLogPartition *part, bool mark)
 	LWLockRelease(&part->lock);
 
 	if (from >= 0)
-		klog_walk_pages(rel, part->partition, from, end.segment, end.page, resolve_page, &resolve);
+		walked = klog_walk_pages(rel, part->partition, &end, from, resolve_page, &resolve);
+
+	if (!walked)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("partition %d of \"%s\" has missing pages", part->partition,
+						RelationGetRelationName(rel))));
 
 	LWLockAcquire(&part->lock, LW_EXCLUSIVE);
 	if (part->unresolved_from >= 0 && part->unresolved_from < resolve.limit)

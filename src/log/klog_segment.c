@@ -262,7 +262,7 @@ klog_segment_find_page(Relation rel, int32 partition, KLogSegment *seg, int64 of
 		int64		base_offset;
 
 		if (block == InvalidBlockNumber)
-			return KLOG_OUT_OF_RANGE;
+			return KLOG_CORRUPT;
 		if (nowait && !klog_buffer_is_hot(rel, block, &recent))
 		{
 			*found = mid;
@@ -273,7 +273,7 @@ klog_segment_find_page(Relation rel, int32 partition, KLogSegment *seg, int64 of
 						  mid))
 		{
 			UnlockReleaseBuffer(buffer);
-			return KLOG_OUT_OF_RANGE;
+			return KLOG_CORRUPT;
 		}
 		base_offset = KLogPageGetTag(BufferGetPage(buffer))->base_offset;
 		UnlockReleaseBuffer(buffer);

@@ -415,8 +415,10 @@ find_unresolved(Relation rel, KLogPartition *part, int64 from)
 {
 	Unresolved	found = {part, InvalidTransactionId};
 
-	klog_walk_pages(rel, part->partition, from, part->segment, part->tail_page, note_unresolved,
-					&found);
+	KLogEnd		end = {.segment = part->segment,.page = part->tail_page};
+
+	if (!klog_walk_pages(rel, part->partition, &end, from, note_unresolved, &found))
+		report_corrupt(rel, part->partition, part->head, "a page is missing");
 	if (TransactionIdIsValid(found.unknown))
 		elog(ERROR, "transaction %u appended to partition %d but is not known to it",
 			 found.unknown, part->partition);
