@@ -74,9 +74,12 @@ broker_turn_begin(void)
 	if (kworker_interrupts())
 	{
 		KNetLimits	limits;
+		const char *hint;
 
 		broker_limits(&limits);
 		knet_loop_limits(&limits);
+		if (kworker_refusal(&hint) != NULL)
+			knet_loop_stop();
 	}
 	if (kworker_stopping())
 		knet_loop_stop();

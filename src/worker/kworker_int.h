@@ -52,6 +52,9 @@ extern void kworker_loop(long (*turn) (void));
 extern void kworker_wake_launcher(void);
 extern const char *kworker_slot_name(const KWorkerSlot *slot, char *buf, size_t size);
 
+/* kworker_launcher.c */
+extern const char *kworker_refusal(const char **hint);
+
 /* The processes: return when they are asked to stop. */
 extern void kworker_broker(int no);
 extern void kworker_flusher(int no);

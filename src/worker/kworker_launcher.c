@@ -91,10 +91,11 @@ launcher_runs(KWorkerKind kind)
 
 /*
  * Why no Kafka client can be served, as a sentence for the log with a hint, or NULL.
- * Looks at settings only.
+ * Looks at settings only. Brokers ask too, after a reload: until the launcher stops
+ * them they might acknowledge what no standby has.
  */
-static const char *
-launcher_refusal(const char **hint)
+const char *
+kworker_refusal(const char **hint)
 {
 	*hint = NULL;
 	if (wal_level < WAL_LEVEL_REPLICA)
@@ -157,7 +158,7 @@ static bool
 launcher_may_listen(void)
 {
 	const char *hint;
-	const char *why = launcher_refusal(&hint);
+	const char *why = kworker_refusal(&hint);
 
 	if (why == NULL && !listening)
 	{
