@@ -26,7 +26,8 @@
 
 #define KNET_SCRATCH (256 * 1024)
 #define KNET_FIRST_READ (16 * 1024)
-#define KNET_FIRST_FRAME (16 * 1024)	/* memory for a frame's first bytes */
+#define KNET_FIRST_ROOM (16 * 1024)		/* memory for a frame's first bytes */
+#define KNET_TRUSTED_ROOM (64 * 1024)
 #define KNET_READS_PER_GO 4
 #define KNET_FRAMES_PER_GO 128
 #define KNET_MAX_UNANSWERED 64
@@ -148,8 +149,9 @@ knet_conn_due(KConn *conn)
 
 	if (half_frame)
 	{
-		int64		due = conn->frame_us + (idle_us > 0 ? Min(idle_us, KNET_FRAME_US) : KNET_FRAME_US);
+		int64		due = conn->frame_us;
 
+		due += idle_us > 0 ? Min(idle_us, KNET_FRAME_US) : KNET_FRAME_US;
 		if (conn->head_have == 4)
 			due += (int64) (conn->frame_len * INT64CONST(1000000) / KNET_FRAME_BYTES_PER_S);
 		return due;
@@ -437,7 +439,8 @@ knet_frame_begin(KConn *conn, size_t here)
 			return false;
 	}
 	conn->frame_have = 0;
-	conn->frame_room = Min(conn->frame_len, Max(here, KNET_FIRST_FRAME));
+	conn->frame_room = Max(here, conn->trusted ? KNET_TRUSTED_ROOM : KNET_FIRST_ROOM);
+	conn->frame_room = Min(conn->frame_room, conn->frame_len);
 	conn->frame = MemoryContextAllocExtended(knet_loop.frames, conn->frame_room,
 											 MCXT_ALLOC_NO_OOM | MCXT_ALLOC_HUGE);
 	if (conn->frame == NULL)

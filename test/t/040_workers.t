@@ -137,8 +137,10 @@ $node->safe_psql('postgres', 'CREATE EXTENSION kafka_pg');
 poll_workers($node, $all, 'created again');
 
 # No process may keep what it knows of one extension for the next.
-my $pids = $node->safe_psql('postgres',
-	q{SELECT array_agg(pid) FROM pg_stat_activity WHERE backend_type ~ 'kafka (broker|flusher|keeper|reader)'});
+my $pids = $node->safe_psql('postgres', <<'SQL');
+SELECT array_agg(pid) FROM pg_stat_activity
+ WHERE backend_type ~ 'kafka (broker|flusher|keeper|reader)'
+SQL
 $node->safe_psql('postgres', 'BEGIN; DROP EXTENSION kafka_pg; CREATE EXTENSION kafka_pg; COMMIT');
 $node->poll_query_until('postgres',
 	"SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = ANY ('$pids')")
@@ -170,7 +172,8 @@ for my $reuse (0, 1)
 		ReusePort => $reuse) or die "could not take the port: $!";
 	$from = -s $node->logfile;
 	$node->start;
-	wait_log($node, qr/Kafka clients are not served: bind\(\) for 127\.0\.0\.1:\d+ failed: Address already in use|listen\(\) for 127\.0\.0\.1:\d+ failed: Address already in use/,
+	wait_log($node,
+		qr/not served: (bind|listen)\(\) for 127\.0\.0\.1:\d+ failed: Address already in use/,
 		$from, "port taken (SO_REUSEPORT $reuse): the log says so");
 	is(workers($node), $core, 'no broker runs, the rest does');
 	close($taker);
@@ -225,7 +228,9 @@ $from = -s $node->logfile;
 $node->start;
 wait_log(
 	$node,
-	qr/no room for \d of the 8 background workers of kafka_pg\n.*launcher, flusher, keeper, ddl, 2 readers and 2 brokers.*\n.*HINT:.*max_worker_processes to at least \d+/,
+	qr/no\ room\ for\ \d\ of\ the\ 8\ background\ workers\ of\ kafka_pg\n
+		.*launcher,\ flusher,\ keeper,\ ddl,\ 2\ readers\ and\ 2\ brokers.*\n
+		.*HINT:.*max_worker_processes\ to\ at\ least\ \d+/x,
 	$from,
 	'too few background workers: the log says how many');
 is($node->safe_psql('postgres', 'SELECT 1'), '1', 'the server works all the same');
