@@ -55,13 +55,22 @@ TEST_LIBS = $(PURE_LIBS) -L$(pkglibdir) -L$(libdir) -lpgport
 UNIT_SRC = $(sort $(wildcard test/unit/*.c))
 UNIT_PROGRAMS = $(UNIT_SRC:test/unit/%.c=build/unit/%.t)
 
-unit-programs: $(UNIT_PROGRAMS)
+# Modules that a test loads into its server to call one of ours without those above it.
+TEST_MODULES = $(patsubst test/%.c,build/%.so,$(sort $(wildcard test/log/*.c)))
+
+unit-programs: $(UNIT_PROGRAMS) $(TEST_MODULES)
 
 build/unit/%.t: test/unit/%.c $(PURE_OBJS)
 	@mkdir -p build/unit
 	$(CC) $(CPPFLAGS) $(CFLAGS) -Itest/unit -MF $(@:.t=.d) -o $@ $< $(PURE_OBJS) $(TEST_LIBS)
 
 -include $(UNIT_PROGRAMS:.t=.d)
+
+build/log/%.so: test/log/%.c
+	@mkdir -p build/log
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(CFLAGS_SL) -shared -MF $(@:.so=.d) -o $@ $<
+
+-include $(TEST_MODULES:.so=.d)
 
 # Fuzzers: test/fuzz/fuzz_*.c with all pure sources in one program, compiled anew with clang's
 # sanitizers. -fno-sanitize-recover: undefined behaviour is a crash too.

@@ -542,6 +542,14 @@ klog_segment_open(Relation rel, KLogPartition *part, int32 partitions, int64 fir
 	part->clean_page = 0;
 	END_CRIT_SECTION();
 
+	if (header->nentries == 1 && header->nmaps == 0)
+	{
+		/* the log begins here, perhaps with an explicit offset: there is nothing to wait for below it */
+		SpinLockAcquire(&part->mutex);
+		part->log_start = header->log_start;
+		part->durable_offset = Max(part->durable_offset, header->log_start);
+		SpinLockRelease(&part->mutex);
+	}
 	UnlockReleaseBuffer(head);
 	UnlockReleaseBuffer(bitmap);
 	UnlockReleaseBuffer(buffer);
