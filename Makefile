@@ -15,6 +15,7 @@
 #	make check          every test, in clusters of its own
 #	make unit | lint    parts of it that need no server
 #	make fuzz           a short run of each fuzzer, built with sanitizers
+#	make sanitize       make check with the undefined behaviour sanitizer in the module
 #	make indent         pg_bsd_indent over the sources
 
 SHELL = /bin/sh
@@ -45,9 +46,12 @@ lint:
 fuzz:
 	@test/fuzz/run
 
+sanitize:
+	@test/sanitize
+
 indent:
 	@test/lint/indent
 
 .PHONY: all install uninstall installdirs generated unit-programs fuzz-programs \
-	clean distclean maintainer-clean quickstart start stop psql check unit lint fuzz indent
+	clean distclean maintainer-clean quickstart start stop psql check unit lint fuzz sanitize indent
 .DEFAULT_GOAL := all

@@ -22,8 +22,12 @@ PURE_LIBS = -lz -llz4 -lsnappy -lzstd
 # Warnings switched off: parameters that a callback's type forces on us, and C99 declarations.
 PG_CPPFLAGS = -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server) -MMD -MP
 PG_CFLAGS = -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-declaration-after-statement \
-	$(if $(WERROR),-Werror)
-SHLIB_LINK = $(PURE_LIBS)
+	$(if $(WERROR),-Werror) $(if $(SANITIZE),$(SANITIZE_FLAGS))
+SHLIB_LINK = $(PURE_LIBS) $(if $(SANITIZE),$(SANITIZE_FLAGS))
+
+# For "make sanitize". Not the address sanitizer: a server built without it hangs when its library is loaded
+# first. The fuzzers have it.
+SANITIZE_FLAGS = -fsanitize=undefined -fno-sanitize-recover=undefined -fno-sanitize=alignment
 
 # Our code is not inlined into queries: no LLVM bitcode, and so no clang to build.
 override with_llvm = no
