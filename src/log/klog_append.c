@@ -184,7 +184,7 @@ locate_pages(Relation rel, KLogPartition *part, KLogSegment *seg)
 		if (p->edit.page == part->tail_page && part->tail_block != InvalidBlockNumber)
 			p->block = part->tail_block;
 		else
-			p->block = klog_segment_block(rel, part->partition, seg, p->edit.page);
+			p->block = klog_segment_block(rel, part, seg, p->edit.page);
 		if (p->block == InvalidBlockNumber)
 			elog(ERROR, "segment %u of partition %d of \"%s\" has no page %u",
 				 part->segment, part->partition, RelationGetRelationName(rel), p->edit.page);

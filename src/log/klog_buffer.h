@@ -29,24 +29,24 @@ extern Buffer klog_partition_header(Relation rel, int32 partition, int mode);
 
 /* klog_segment.c */
 /* Segment that covers offset (the first one when offset is below it, the last one when beyond); false: none */
-extern bool klog_segment_for_offset(Relation rel, int32 partition, int64 offset, KLogSegment *seg);
+extern bool klog_segment_for_offset(Relation rel, KLogPartition *part, int64 offset, KLogSegment *seg);
 /* First segment, from the oldest on, whose greatest-so-far timestamp is >= timestamp; the open one if no sealed one has. */
-extern bool klog_segment_for_timestamp(Relation rel, int32 partition, int64 timestamp,
+extern bool klog_segment_for_timestamp(Relation rel, KLogPartition *part, int64 timestamp,
 									   KLogSegment *seg);
-extern bool klog_segment_by_number(Relation rel, int32 partition, uint32 segment,
+extern bool klog_segment_by_number(Relation rel, KLogPartition *part, uint32 segment,
 								   KLogSegment *seg);
-extern bool klog_segment_next(Relation rel, int32 partition, KLogSegment *seg);
-extern BlockNumber klog_segment_block(Relation rel, int32 partition, KLogSegment *seg,
+extern bool klog_segment_next(Relation rel, KLogPartition *part, KLogSegment *seg);
+extern BlockNumber klog_segment_block(Relation rel, KLogPartition *part, KLogSegment *seg,
 									  uint32 page);
 /*
  * Last page of 1..last whose base offset is <= offset (page 1 when there is none): the batch that holds
  * offset starts on it or before.  KLOG_COLD (nowait only): *page is not in shared buffers. KLOG_CORRUPT:
  * a page is not the segment's (any more).
  */
-extern KLogResult klog_segment_find_page(Relation rel, int32 partition, KLogSegment *seg,
+extern KLogResult klog_segment_find_page(Relation rel, KLogPartition *part, KLogSegment *seg,
 										 int64 offset, uint32 last, bool nowait, uint32 *page);
 /* Timestamp of the segment's first batch, -1: it has none. */
-extern int64 klog_segment_first_timestamp(Relation rel, int32 partition, KLogSegment *seg,
+extern int64 klog_segment_first_timestamp(Relation rel, KLogPartition *part, KLogSegment *seg,
 										  uint32 last);
 extern int64 klog_segment_sealed_bytes(Relation rel, int32 partition,
 									   const KLogPartitionHeader *header);
@@ -78,13 +78,13 @@ extern KLogEnd klog_end(KLogPartition *part);
  * All data pages from the one on which the batch that holds offset (or the first one after it) starts, to the end.
  * False: a page was not there.
  */
-extern bool klog_walk_pages(Relation rel, int32 partition, const KLogEnd *end, int64 from,
+extern bool klog_walk_pages(Relation rel, KLogPartition *part, const KLogEnd *end, int64 from,
 							klog_page_callback cb, void *arg);
 /*
  * Where that batch starts.  KLOG_OUT_OF_RANGE: there is none. KLOG_COLD (nowait only): *position is the page to
  * bring in. KLOG_CORRUPT: a page was not there.
  */
-extern KLogResult klog_locate(Relation rel, int32 partition, const KLogEnd *end, int64 offset,
+extern KLogResult klog_locate(Relation rel, KLogPartition *part, const KLogEnd *end, int64 offset,
 							  bool nowait, KLogSegment *seg, KLogPosition *position);
 
 /* klog_extent.c */

@@ -25,6 +25,7 @@ typedef struct Check
 	uint8	   *used;			/* a bit for each unit: marked in the bitmap when the check began */
 	uint8	   *claimed;		/* belongs to something */
 	int32		partition;
+	KLogPartition *part;
 	/* the current batch */
 	uint8	   *batch;
 	Size		batch_size;		/* allocated */
@@ -229,7 +230,7 @@ check_segment(Check *check, KLogSegment *seg, const KLogEnd *end)
 	uint32		last = seg->entry.segment == end->segment ? end->page : seg->entry.npages - 1;
 	uint32		extents;
 
-	if (klog_segment_block(check->rel, check->partition, seg, 0) != seg->entry.head)
+	if (klog_segment_block(check->rel, check->part, seg, 0) != seg->entry.head)
 	{
 		problem(check, seg->entry.head, seg->entry.first_offset,
 				"is not the head of segment %u", seg->entry.segment);
@@ -241,7 +242,7 @@ check_segment(Check *check, KLogSegment *seg, const KLogEnd *end)
 	{
 		uint32		pageno = KLOG_UNIT_BLOCKS +
 			(i - 1) * (uint32) seg->extent_units * KLOG_UNIT_BLOCKS;
-		BlockNumber block = klog_segment_block(check->rel, check->partition, seg, pageno);
+		BlockNumber block = klog_segment_block(check->rel, check->part, seg, pageno);
 
 		claim(check, block / KLOG_UNIT_BLOCKS, seg->extent_units, seg->entry.head);
 	}
@@ -254,7 +255,7 @@ check_segment(Check *check, KLogSegment *seg, const KLogEnd *end)
 	for (uint32 pageno = 1; pageno <= last; pageno++)
 	{
 		KLogWalkPage at = {.segment = seg->entry.segment,.page = pageno};
-		BlockNumber block = klog_segment_block(check->rel, check->partition, seg, pageno);
+		BlockNumber block = klog_segment_block(check->rel, check->part, seg, pageno);
 		Buffer		buffer;
 		bool		valid;
 
@@ -295,6 +296,7 @@ check_partition(Check *check, const KLogMeta *meta)
 	BlockNumber block = klog_page_partition_block(meta, check->partition);
 	bool		more;
 
+	check->part = part;
 	if (!BufferIsValid(buffer))
 		return;
 	header = palloc(sizeof(KLogPartitionHeader));
@@ -309,11 +311,11 @@ check_partition(Check *check, const KLogMeta *meta)
 		problem(check, block, header->resolved_to, "resolved to an offset before the log start");
 	check->next_offset = header->log_start;
 	check->last_max_timestamp = -1;
-	more = klog_segment_for_offset(check->rel, check->partition, header->log_start, &seg);
+	more = klog_segment_for_offset(check->rel, check->part, header->log_start, &seg);
 	while (more && seg.entry.segment <= end.segment)
 	{
 		check_segment(check, &seg, &end);
-		more = klog_segment_next(check->rel, check->partition, &seg);
+		more = klog_segment_next(check->rel, check->part, &seg);
 	}
 	if (check->next_offset != end.next_offset && klog_end_offset(part) == end.next_offset)
 		problem(check, block, check->next_offset, "the log ends here, but the next offset is "

@@ -72,7 +72,7 @@ search_page(Page page, int64 offset, bool *before, int64 *base_offset)
 }
 
 KLogResult
-klog_locate(Relation rel, int32 partition, const KLogEnd *end, int64 offset, bool nowait,
+klog_locate(Relation rel, KLogPartition *part, const KLogEnd *end, int64 offset, bool nowait,
 			KLogSegment *seg, KLogPosition *position)
 {
 	KLogResult	result;
@@ -80,7 +80,7 @@ klog_locate(Relation rel, int32 partition, const KLogEnd *end, int64 offset, boo
 	uint32		pageno;
 	KLogPosition best = KLOG_NO_POSITION;
 
-	if (end->page == 0 || !klog_segment_for_offset(rel, partition, offset, seg))
+	if (end->page == 0 || !klog_segment_for_offset(rel, part, offset, seg))
 		return KLOG_OUT_OF_RANGE;
 	/* offsets may have gaps: the batch after offset may be in a later segment */
 	for (;;)
@@ -89,11 +89,11 @@ klog_locate(Relation rel, int32 partition, const KLogEnd *end, int64 offset, boo
 
 		if (last == 0)
 		{
-			if (seg->entry.segment >= end->segment || !klog_segment_next(rel, partition, seg))
+			if (seg->entry.segment >= end->segment || !klog_segment_next(rel, part, seg))
 				return KLOG_OUT_OF_RANGE;
 			continue;
 		}
-		result = klog_segment_find_page(rel, partition, seg, offset, last, nowait, &found);
+		result = klog_segment_find_page(rel, part, seg, offset, last, nowait, &found);
 		if (result != KLOG_OK)
 		{
 			position->segment = seg->entry.segment;
@@ -108,7 +108,7 @@ klog_locate(Relation rel, int32 partition, const KLogEnd *end, int64 offset, boo
 		pageno = found;
 		for (bool forward = false;;)
 		{
-			BlockNumber block = klog_segment_block(rel, partition, seg, pageno);
+			BlockNumber block = klog_segment_block(rel, part, seg, pageno);
 			Buffer		buffer;
 			Buffer		recent;
 			bool		before;
@@ -125,7 +125,7 @@ klog_locate(Relation rel, int32 partition, const KLogEnd *end, int64 offset, boo
 				return KLOG_COLD;
 			}
 			buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
-			if (!klog_page_is(BufferGetPage(buffer), KLOG_PAGE_DATA, partition,
+			if (!klog_page_is(BufferGetPage(buffer), KLOG_PAGE_DATA, part->partition,
 							  seg->entry.segment, pageno))
 			{
 				UnlockReleaseBuffer(buffer);
@@ -158,20 +158,20 @@ klog_locate(Relation rel, int32 partition, const KLogEnd *end, int64 offset, boo
 			*position = best;
 			return KLOG_OK;
 		}
-		if (seg->entry.segment >= end->segment || !klog_segment_next(rel, partition, seg))
+		if (seg->entry.segment >= end->segment || !klog_segment_next(rel, part, seg))
 			return KLOG_OUT_OF_RANGE;
 	}
 }
 
 bool
-klog_walk_pages(Relation rel, int32 partition, const KLogEnd *end, int64 from,
+klog_walk_pages(Relation rel, KLogPartition *part, const KLogEnd *end, int64 from,
 				klog_page_callback cb, void *arg)
 {
 	KLogPosition begin;
 	KLogSegment seg;
 	uint32		pageno;
 
-	switch (klog_locate(rel, partition, end, from, false, &seg, &begin))
+	switch (klog_locate(rel, part, end, from, false, &seg, &begin))
 	{
 		case KLOG_OK:
 			break;
@@ -191,11 +191,11 @@ klog_walk_pages(Relation rel, int32 partition, const KLogEnd *end, int64 from,
 			bool		go_on;
 
 			CHECK_FOR_INTERRUPTS();
-			at.block = klog_segment_block(rel, partition, &seg, pageno);
+			at.block = klog_segment_block(rel, part, &seg, pageno);
 			if (at.block == InvalidBlockNumber)
 				return false;
 			at.buffer = klog_buffer_get(rel, at.block, BUFFER_LOCK_SHARE);
-			if (!klog_page_is(BufferGetPage(at.buffer), KLOG_PAGE_DATA, partition,
+			if (!klog_page_is(BufferGetPage(at.buffer), KLOG_PAGE_DATA, part->partition,
 							  seg.entry.segment, pageno))
 			{
 				UnlockReleaseBuffer(at.buffer);
@@ -206,7 +206,7 @@ klog_walk_pages(Relation rel, int32 partition, const KLogEnd *end, int64 from,
 			if (!go_on)
 				return true;
 		}
-		if (seg.entry.segment >= end->segment || !klog_segment_next(rel, partition, &seg))
+		if (seg.entry.segment >= end->segment || !klog_segment_next(rel, part, &seg))
 			return true;
 		pageno = 1;
 	}
@@ -229,7 +229,7 @@ first_offset_by_time(Relation rel, KLogPartition *part, KLogSegment *seg, uint32
 	while (low < high)
 	{
 		uint32		mid = low + (high - low) / 2;
-		BlockNumber block = klog_segment_block(rel, part->partition, seg, mid);
+		BlockNumber block = klog_segment_block(rel, part, seg, mid);
 		Buffer		buffer;
 		Page		page;
 		KLogPageTag *tag;
@@ -326,7 +326,7 @@ klog_find_timestamp(Relation rel, KLogPartition *part, int64 timestamp, int64 li
 	KLogEnd		end = klog_end(part);
 	KLogSegment seg;
 
-	if (end.page == 0 || !klog_segment_for_timestamp(rel, part->partition, timestamp, &seg))
+	if (end.page == 0 || !klog_segment_for_timestamp(rel, part, timestamp, &seg))
 		return found;
 	for (;;)
 	{
@@ -336,7 +336,7 @@ klog_find_timestamp(Relation rel, KLogPartition *part, int64 timestamp, int64 li
 
 		if (offset >= 0)
 			return scan_for_time(rel, part, Max(offset, klog_log_start(part)), timestamp, limit);
-		if (seg.entry.segment >= end.segment || !klog_segment_next(rel, part->partition, &seg))
+		if (seg.entry.segment >= end.segment || !klog_segment_next(rel, part, &seg))
 			return found;
 	}
 }
@@ -383,12 +383,12 @@ greatest_timestamp(Relation rel, KLogPartition *part, const KLogEnd *end, int64 
 	BlockNumber block;
 	Buffer		buffer;
 
-	if (!klog_walk_pages(rel, part->partition, end, limit - 1, greatest_on_page, &walk) ||
+	if (!klog_walk_pages(rel, part, end, limit - 1, greatest_on_page, &walk) ||
 		walk.page == 0)
 		return -1;
-	if (walk.page > 1 && klog_segment_by_number(rel, part->partition, walk.segment, &seg))
+	if (walk.page > 1 && klog_segment_by_number(rel, part, walk.segment, &seg))
 	{
-		block = klog_segment_block(rel, part->partition, &seg, walk.page - 1);
+		block = klog_segment_block(rel, part, &seg, walk.page - 1);
 		if (block == InvalidBlockNumber)
 			return walk.timestamp;
 		buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
@@ -399,7 +399,7 @@ greatest_timestamp(Relation rel, KLogPartition *part, const KLogEnd *end, int64 
 		UnlockReleaseBuffer(buffer);
 	}
 	if (walk.segment > 0 &&
-		klog_segment_by_number(rel, part->partition, walk.segment - 1, &seg))
+		klog_segment_by_number(rel, part, walk.segment - 1, &seg))
 		walk.timestamp = Max(walk.timestamp, seg.entry.max_timestamp);
 	return walk.timestamp;
 }
@@ -475,7 +475,7 @@ klog_walk_headers(Relation rel, KLogPartition *part, int64 from, klog_batch_call
 	KLogEnd		end = klog_end(part);
 	HeaderWalk	walk = {.cb = cb,.arg = arg,.from = from,.until = end.next_offset};
 
-	if (!klog_walk_pages(rel, part->partition, &end, from, walk_page_headers, &walk))
+	if (!klog_walk_pages(rel, part, &end, from, walk_page_headers, &walk))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("partition %d of \"%s\" has missing pages", part->partition,
@@ -495,9 +495,9 @@ klog_epoch_at(Relation rel, KLogPartition *part, int64 offset)
 	int32		epoch = -1;
 
 	if (offset >= end.next_offset ||
-		klog_locate(rel, part->partition, &end, offset, false, &seg, &position) != KLOG_OK)
+		klog_locate(rel, part, &end, offset, false, &seg, &position) != KLOG_OK)
 		return -1;
-	block = klog_segment_block(rel, part->partition, &seg, position.page);
+	block = klog_segment_block(rel, part, &seg, position.page);
 	if (block == InvalidBlockNumber)
 		return -1;
 	buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);

@@ -91,11 +91,11 @@ write_out(Relation rel, KLogPartition *part)
 	pageno = Max(part->clean_page, 1);
 	end = part->tail_page;
 	LWLockRelease(&part->lock);
-	if (pageno >= end || !klog_segment_by_number(rel, part->partition, segment, &seg))
+	if (pageno >= end || !klog_segment_by_number(rel, part, segment, &seg))
 		return false;
 	for (; pageno < end && n < WRITE_PAGES; pageno++, n++)
 	{
-		BlockNumber block = klog_segment_block(rel, part->partition, &seg, pageno);
+		BlockNumber block = klog_segment_block(rel, part, &seg, pageno);
 		Buffer		buffer;
 
 		if (block == InvalidBlockNumber)

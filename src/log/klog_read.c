@@ -136,10 +136,10 @@ find_begin(Relation rel, KLogPartition *part, KLogRead *r, const KLogEnd *end, K
 	 * Batches never move, so a place behind a batch stays one as long as the segment lives.
 	 */
 	if (at->offset == r->offset && at->pos >= KLOG_DATA_START && at->page > 0 &&
-		klog_segment_for_offset(rel, part->partition, r->offset, seg) &&
+		klog_segment_for_offset(rel, part, r->offset, seg) &&
 		seg->entry.segment == at->segment)
 		return KLOG_OK;
-	result = klog_locate(rel, part->partition, end, r->offset, r->nowait, seg, at);
+	result = klog_locate(rel, part, end, r->offset, r->nowait, seg, at);
 	if (result == KLOG_COLD)
 		r->cold = *at;
 	return result;
@@ -197,13 +197,13 @@ klog_read(Relation rel, KLogPartition *part, KLogRead *r)
 		if (seg.entry.segment == end.segment ? pageno > end.page : pageno >= seg.entry.npages)
 		{
 			if (seg.entry.segment >= end.segment ||
-				!klog_segment_next(rel, part->partition, &seg))
+				!klog_segment_next(rel, part, &seg))
 				break;
 			pageno = 1;
 			pos = KLOG_DATA_START;
 			continue;
 		}
-		block = klog_segment_block(rel, part->partition, &seg, pageno);
+		block = klog_segment_block(rel, part, &seg, pageno);
 		if (block == InvalidBlockNumber)
 		{
 			gone = true;
@@ -343,6 +343,7 @@ static void
 read_pages(const KLogReaderRequest *request)
 {
 	Relation	rel;
+	KLogPartition *part;
 	KLogSegment seg;
 
 	if (!ConditionalLockRelationOid(request->relid, AccessShareLock))
@@ -352,15 +353,16 @@ read_pages(const KLogReaderRequest *request)
 	rel = RelationIdGetRelation(request->relid);
 	if (!RelationIsValid(rel))
 		return;
-	if (klog_segment_by_number(rel, request->partition, request->segment, &seg))
+	part = klog_attach(rel, request->partition, false);
+	if (klog_segment_by_number(rel, part, request->segment, &seg))
 	{
 		for (uint32 i = 0; i < request->npages; i++)
 		{
-			BlockNumber block = klog_segment_block(rel, request->partition, &seg,
+			BlockNumber block = klog_segment_block(rel, part, &seg,
 												   request->page + i);
 
 			CHECK_FOR_INTERRUPTS();
-			if (block == InvalidBlockNumber || block >= RelationGetNumberOfBlocks(rel))
+			if (block == InvalidBlockNumber)
 				break;
 			ReleaseBuffer(ReadBuffer(rel, block));
 		}

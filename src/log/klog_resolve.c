@@ -159,7 +159,7 @@ klog_resolve_partition(Relation rel, KLogPartition *part, bool mark)
 	LWLockRelease(&part->lock);
 
 	if (from >= 0)
-		walked = klog_walk_pages(rel, part->partition, &end, from, resolve_page, &resolve);
+		walked = klog_walk_pages(rel, part, &end, from, resolve_page, &resolve);
 
 	if (!walked)
 		ereport(ERROR,

@@ -73,9 +73,9 @@ read_map(Relation rel, int32 partition, uint32 index, BlockNumber block, KLogMap
 }
 
 static bool
-search_map(Relation rel, int32 partition, const Wanted *wanted, KLogSegment *seg)
+search_map(Relation rel, KLogPartition *part, const Wanted *wanted, KLogSegment *seg)
 {
-	KLogMeta	meta;
+	int32		partition = part->partition;
 	KLogPartitionHeader *header;
 	KLogMapRef	refs[KLOG_HEADER_MAPS];
 	KLogMapPage map;
@@ -84,11 +84,15 @@ search_map(Relation rel, int32 partition, const Wanted *wanted, KLogSegment *seg
 	int			found;
 	bool		inside = false;
 
-	if (!klog_meta_read(rel, &meta))
+	/* where the header is never changes, so a partition that has data is found without the metapage */
+	if (part->header == InvalidBlockNumber)
 		return false;
-	buffer = klog_partition_header(rel, partition, BUFFER_LOCK_SHARE);
-	if (!BufferIsValid(buffer))
+	buffer = klog_buffer_get(rel, part->header, BUFFER_LOCK_SHARE);
+	if (!klog_page_is(BufferGetPage(buffer), KLOG_PAGE_PARTITION, partition, 0, 0))
+	{
+		UnlockReleaseBuffer(buffer);
 		return false;
+	}
 	header = KLogPageContent(BufferGetPage(buffer));
 	if (header->nentries == 0 || header->nentries > KLOG_HEADER_ENTRIES ||
 		header->nmaps > KLOG_HEADER_MAPS)
@@ -97,7 +101,7 @@ search_map(Relation rel, int32 partition, const Wanted *wanted, KLogSegment *seg
 		return false;
 	}
 	memset(seg, 0, sizeof(KLogSegment));
-	seg->extent_units = meta.extent_units;
+	seg->extent_units = part->extent_units;
 	nmaps = header->nmaps;
 	memcpy(refs, header->map, sizeof(KLogMapRef) * nmaps);
 	found = search_entries(header->entry, header->nentries, wanted);
@@ -154,35 +158,35 @@ search_map(Relation rel, int32 partition, const Wanted *wanted, KLogSegment *seg
 }
 
 bool
-klog_segment_for_offset(Relation rel, int32 partition, int64 offset, KLogSegment *seg)
+klog_segment_for_offset(Relation rel, KLogPartition *part, int64 offset, KLogSegment *seg)
 {
 	Wanted		wanted = {.value = offset};
 
-	return search_map(rel, partition, &wanted, seg);
+	return search_map(rel, part, &wanted, seg);
 }
 
 bool
-klog_segment_for_timestamp(Relation rel, int32 partition, int64 timestamp, KLogSegment *seg)
+klog_segment_for_timestamp(Relation rel, KLogPartition *part, int64 timestamp, KLogSegment *seg)
 {
 	Wanted		wanted = {.by_timestamp = true, .value = timestamp};
 
-	return search_map(rel, partition, &wanted, seg);
+	return search_map(rel, part, &wanted, seg);
 }
 
 bool
-klog_segment_next(Relation rel, int32 partition, KLogSegment *seg)
+klog_segment_next(Relation rel, KLogPartition *part, KLogSegment *seg)
 {
 	Wanted		wanted = {.next = true, .value = seg->entry.segment};
 
-	return search_map(rel, partition, &wanted, seg);
+	return search_map(rel, part, &wanted, seg);
 }
 
 bool
-klog_segment_by_number(Relation rel, int32 partition, uint32 segment, KLogSegment *seg)
+klog_segment_by_number(Relation rel, KLogPartition *part, uint32 segment, KLogSegment *seg)
 {
 	Wanted		wanted = {.next = true, .value = (int64) segment - 1};
 
-	return search_map(rel, partition, &wanted, seg) && seg->entry.segment == segment;
+	return search_map(rel, part, &wanted, seg) && seg->entry.segment == segment;
 }
 
 /* Bytes of all sealed segments. */
@@ -209,7 +213,7 @@ klog_segment_sealed_bytes(Relation rel, int32 partition, const KLogPartitionHead
  * belongs to something else by now.  Sets seg->nextents.
  */
 BlockNumber
-klog_segment_block(Relation rel, int32 partition, KLogSegment *seg, uint32 pageno)
+klog_segment_block(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 pageno)
 {
 	uint32		extent;
 	uint32		inside;
@@ -221,10 +225,9 @@ klog_segment_block(Relation rel, int32 partition, KLogSegment *seg, uint32 pagen
 		Buffer		buffer;
 		KLogHead   *head;
 
-		if (seg->entry.head >= RelationGetNumberOfBlocks(rel))
-			return InvalidBlockNumber;
 		buffer = klog_buffer_get(rel, seg->entry.head, BUFFER_LOCK_SHARE);
-		if (!klog_page_is(BufferGetPage(buffer), KLOG_PAGE_HEAD, partition, seg->entry.segment, 0))
+		if (!klog_page_is(BufferGetPage(buffer), KLOG_PAGE_HEAD, part->partition,
+						  seg->entry.segment, 0))
 		{
 			UnlockReleaseBuffer(buffer);
 			return InvalidBlockNumber;
@@ -247,7 +250,7 @@ klog_segment_block(Relation rel, int32 partition, KLogSegment *seg, uint32 pagen
 }
 
 KLogResult
-klog_segment_find_page(Relation rel, int32 partition, KLogSegment *seg, int64 offset,
+klog_segment_find_page(Relation rel, KLogPartition *part, KLogSegment *seg, int64 offset,
 					   uint32 last, bool nowait, uint32 *found)
 {
 	uint32		low = 1;
@@ -256,7 +259,7 @@ klog_segment_find_page(Relation rel, int32 partition, KLogSegment *seg, int64 of
 	while (low < high)
 	{
 		uint32		mid = low + (high - low + 1) / 2;
-		BlockNumber block = klog_segment_block(rel, partition, seg, mid);
+		BlockNumber block = klog_segment_block(rel, part, seg, mid);
 		Buffer		buffer;
 		Buffer		recent;
 		int64		base_offset;
@@ -269,7 +272,7 @@ klog_segment_find_page(Relation rel, int32 partition, KLogSegment *seg, int64 of
 			return KLOG_COLD;
 		}
 		buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
-		if (!klog_page_is(BufferGetPage(buffer), KLOG_PAGE_DATA, partition, seg->entry.segment,
+		if (!klog_page_is(BufferGetPage(buffer), KLOG_PAGE_DATA, part->partition, seg->entry.segment,
 						  mid))
 		{
 			UnlockReleaseBuffer(buffer);
@@ -287,7 +290,7 @@ klog_segment_find_page(Relation rel, int32 partition, KLogSegment *seg, int64 of
 }
 
 int64
-klog_segment_first_timestamp(Relation rel, int32 partition, KLogSegment *seg, uint32 last)
+klog_segment_first_timestamp(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 last)
 {
 	BlockNumber block;
 	Buffer		buffer;
@@ -297,12 +300,12 @@ klog_segment_first_timestamp(Relation rel, int32 partition, KLogSegment *seg, ui
 
 	if (last == 0)
 		return -1;
-	block = klog_segment_block(rel, partition, seg, 1);
+	block = klog_segment_block(rel, part, seg, 1);
 	if (block == InvalidBlockNumber)
 		return -1;
 	buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
 	page = BufferGetPage(buffer);
-	if (klog_page_is(page, KLOG_PAGE_DATA, partition, seg->entry.segment, 1) &&
+	if (klog_page_is(page, KLOG_PAGE_DATA, part->partition, seg->entry.segment, 1) &&
 		KLogPageGetTag(page)->first_batch == KLOG_DATA_START &&
 		kbatch_header_read((uint8 *) page + KLOG_DATA_START, KLOG_BATCH_HEADER,
 						   &header) == KBATCH_OK)
@@ -378,6 +381,7 @@ create_partition(Relation rel, KLogPartition *part, int64 log_start)
 
 	if (BufferIsValid(bitmap))
 		UnlockReleaseBuffer(bitmap);
+	part->header = block;
 	UnlockReleaseBuffer(buffer);
 	UnlockReleaseBuffer(meta_buffer);
 	return KLOG_OK;

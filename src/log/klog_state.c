@@ -283,7 +283,7 @@ find_tail(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 npages, Ta
 
 	for (uint32 pageno = npages - 1; pageno > 0; pageno--)
 	{
-		BlockNumber block = klog_segment_block(rel, partition, seg, pageno);
+		BlockNumber block = klog_segment_block(rel, part, seg, pageno);
 		Buffer		buffer;
 		bool		starts;
 		Page		page;
@@ -348,7 +348,7 @@ find_tail(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 npages, Ta
 		Page		page;
 		uint16		lower;
 
-		block = pageno < npages ? klog_segment_block(rel, partition, seg, pageno) :
+		block = pageno < npages ? klog_segment_block(rel, part, seg, pageno) :
 			InvalidBlockNumber;
 		if (block == InvalidBlockNumber || block >= nblocks)
 			report_corrupt(rel, partition, tail->block, "last batch is cut off");
@@ -417,7 +417,7 @@ find_unresolved(Relation rel, KLogPartition *part, int64 from)
 
 	KLogEnd		end = {.segment = part->segment,.page = part->tail_page};
 
-	if (!klog_walk_pages(rel, part->partition, &end, from, note_unresolved, &found))
+	if (!klog_walk_pages(rel, part, &end, from, note_unresolved, &found))
 		report_corrupt(rel, part->partition, part->head, "a page is missing");
 	if (TransactionIdIsValid(found.unknown))
 		elog(ERROR, "transaction %u appended to partition %d but is not known to it",
@@ -461,6 +461,7 @@ build_state(Relation rel, KLogPartition *part)
 	part->marked_to = 0;
 	part->clean_page = 0;
 	part->extent_units = 0;
+	part->header = InvalidBlockNumber;
 
 	buffer = InvalidBuffer;
 	if (klog_meta_read(rel, &meta))
@@ -470,6 +471,7 @@ build_state(Relation rel, KLogPartition *part)
 	}
 	if (BufferIsValid(buffer))
 	{
+		part->header = BufferGetBlockNumber(buffer);
 		memcpy(&header, KLogPageContent(BufferGetPage(buffer)), sizeof(header));
 		UnlockReleaseBuffer(buffer);
 		log_start = next_offset = header.log_start;
@@ -481,13 +483,13 @@ build_state(Relation rel, KLogPartition *part)
 			memset(&seg, 0, sizeof(seg));
 			seg.entry = header.entry[header.nentries - 1];
 			seg.extent_units = meta.extent_units;
-			klog_segment_block(rel, part->partition, &seg, 0);
+			klog_segment_block(rel, part, &seg, 0);
 			part->segment = seg.entry.segment;
 			part->head = seg.entry.head;
 			part->npages = klog_segment_pages(seg.nextents, meta.extent_units);
 			part->segment_first_offset = seg.entry.first_offset;
 			/* a power loss may have taken the end of a file whose extents are in WAL */
-			klog_grow_to(rel, klog_segment_block(rel, part->partition, &seg, part->npages - 1) + 1);
+			klog_grow_to(rel, klog_segment_block(rel, part, &seg, part->npages - 1) + 1);
 			find_tail(rel, part, &seg, part->npages, &tail);
 			next_offset = tail.next_offset;
 			part->tail_page = tail.page;
@@ -504,7 +506,7 @@ build_state(Relation rel, KLogPartition *part)
 			if (header.nentries > 1)
 				part->max_timestamp = Max(part->max_timestamp,
 										  header.entry[header.nentries - 2].max_timestamp);
-			part->segment_first_timestamp = klog_segment_first_timestamp(rel, part->partition,
+			part->segment_first_timestamp = klog_segment_first_timestamp(rel, part,
 																		 &seg, tail.page);
 			bytes += klog_segment_sealed_bytes(rel, part->partition, &header);
 			unresolved = find_unresolved(rel, part, header.resolved_to);

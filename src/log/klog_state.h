@@ -58,7 +58,8 @@ struct KLogPartition
 
 	/* ---- protected by lock ---- */
 	RelFileLocator rlocator;			/* whose pages this state was built from */
-	uint16		extent_units;
+	uint16		extent_units;	/* 0: no metapage yet */
+	BlockNumber header;			/* the partition's header page, Invalid: none yet */
 	uint32		segment;		/* the open one */
 	BlockNumber head;			/* its head page, Invalid: no segment yet */
 	uint32		npages;			/* pages that its extents have */
