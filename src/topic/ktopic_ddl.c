@@ -18,7 +18,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "access/tableam.h"
+#include "access/xact.h"
 #include "catalog/catalog.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
@@ -36,15 +36,32 @@
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "log/klog.h"
 #include "topic/kcatalog.h"
 #include "topic/ktopic.h"
 #include "topic/ktopic_ddl.h"
 
 static object_access_hook_type previous_hook;
+
+/*
+ * Tables of ours that this transaction has created or dropped: the log is told to forget their
+ * partitions' shared state when they are really gone, which also ends what waits for them.  In
+ * TopTransactionContext.
+ */
+typedef struct Change
+{
+	struct Change *next;
+	Oid			relid;
+	bool		dropped;		/* else created */
+	SubTransactionId subid;
+} Change;
+
+static Change *changes;
 
 /* The columns of a topic's table, in order; the last one's type is kafka.header[]. */
 static const struct
@@ -125,6 +142,59 @@ headers_type(void)
 	return get_array_type(kcatalog_type("header"));
 }
 
+static void
+remember_change(Oid relid, bool dropped)
+{
+	Change	   *change = MemoryContextAlloc(TopTransactionContext, sizeof(Change));
+
+	change->next = changes;
+	change->relid = relid;
+	change->dropped = dropped;
+	change->subid = GetCurrentSubTransactionId();
+	changes = change;
+}
+
+/* Before the locks are given back, and the transaction's fate is known to others. */
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	bool		commit = event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE;
+
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_PREPARE && event != XACT_EVENT_ABORT)
+		return;
+	for (Change *change = changes; change != NULL; change = change->next)
+		if (change->dropped == commit)
+			klog_forget(change->relid);
+	changes = NULL;				/* goes with its context */
+}
+
+static void
+subxact_callback(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+{
+	Change	  **link = &changes;
+
+	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	while (*link != NULL)
+	{
+		Change	   *change = *link;
+
+		if (change->subid != subid)
+			link = &change->next;
+		else if (event == SUBXACT_EVENT_COMMIT_SUB)
+		{
+			change->subid = parent;
+			link = &change->next;
+		}
+		else
+		{
+			if (!change->dropped)
+				klog_forget(change->relid);
+			*link = change->next;
+		}
+	}
+}
+
 /* A relation has just been created, and is in the relation cache. */
 static void
 relation_created(Oid relid, Oid am)
@@ -170,6 +240,7 @@ relation_created(Oid relid, Oid am)
 					 errmsg("table \"%s\" does not have the columns of a topic",
 							RelationGetRelationName(rel)),
 					 errhint(COLUMNS_HINT)));
+		remember_change(relid, false);
 	}
 	RelationClose(rel);
 }
@@ -374,7 +445,10 @@ ktopic_object_access(ObjectAccessType access, Oid class, Oid object, int sub, vo
 			if (class == RelationRelationId && is_log(object, am))
 			{
 				if (sub == 0)
+				{
 					ktopic_catalog_forget(object);
+					remember_change(object, true);
+				}
 				else
 					column_dropped(object);
 			}
@@ -389,4 +463,6 @@ ktopic_ddl_init(void)
 {
 	previous_hook = object_access_hook;
 	object_access_hook = ktopic_object_access;
+	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
 }
