@@ -8,6 +8,13 @@
 -- the end (src/topic/kcatalog.h numbers them); a change after a release goes into
 -- kafka_pg--OLD--NEW.sql and leaves this file alone.
 
+-- First, so that nothing else is made in a database that is not served, or in a server that did
+-- not load the library at its start.
+CREATE FUNCTION pg_temp.kafka_pg_check_database() RETURNS void
+  LANGUAGE c AS 'MODULE_PATHNAME', 'kafka_pg_sql_check_database';
+SELECT pg_temp.kafka_pg_check_database();
+DROP FUNCTION pg_temp.kafka_pg_check_database();
+
 -- ------------------------------------------------------------------------------------------
 -- Schemas: the broker's functions, views and state in one, topics in the other.  Topics are not
 -- members of the extension: they are dumped and restored like any table.

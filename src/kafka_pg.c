@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "commands/dbcommands.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 
@@ -40,4 +41,34 @@ _PG_init(void)
 	ktopic_init();
 	ktable_init();
 	kworker_init();
+}
+
+/*
+ * Throws an error in a database other than the one we serve: shared memory knows a topic by its
+ * table's OID, which another database may use as well. Called inside a transaction.
+ */
+void
+kafka_pg_check_database(void)
+{
+	static bool checked = false;
+
+	if (checked)
+		return;
+	if (strcmp(get_database_name(MyDatabaseId), kguc_database) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("topics are served in database \"%s\", not in \"%s\"",
+						kguc_database, get_database_name(MyDatabaseId)),
+				 errhint("Connect to that database, or set kafka_pg.database and restart the server.")));
+	checked = true;
+}
+
+PG_FUNCTION_INFO_V1(kafka_pg_sql_check_database);
+
+/* For CREATE EXTENSION. */
+Datum
+kafka_pg_sql_check_database(PG_FUNCTION_ARGS)
+{
+	kafka_pg_check_database();
+	PG_RETURN_VOID();
 }

@@ -10,4 +10,6 @@
 /* The extension's name, library, and prefix of its settings. */
 #define KAFKA_PG_NAME "kafka_pg"
 
+extern void kafka_pg_check_database(void);
+
 #endif							/* KAFKA_PG_H */

@@ -18,6 +18,7 @@
 #include "utils/hsearch.h"
 #include "utils/syscache.h"
 
+#include "kafka_pg.h"
 #include "kguc.h"
 #include "log/klog_buffer.h"
 #include "log/klog_xlog.h"
@@ -565,6 +566,7 @@ klog_attach(Relation rel, int32 partition, bool nowait)
 				 errmsg("partition %d is out of range", partition),
 				 errdetail("Partitions of a topic are numbered from 0 to %d.",
 						   KLOG_MAX_PARTITIONS - 1)));
+	kafka_pg_check_database();
 	if (RecoveryInProgress())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -27,6 +27,15 @@ for my $round (1 .. 2)
 		'0', "dropped without remains, round $round");
 }
 
+# Only one database is served.
+$node->safe_psql('postgres', 'CREATE DATABASE other');
+($code, $out, $err) = $node->psql('other', 'CREATE EXTENSION kafka_pg');
+like($err, qr/topics are served in database "postgres", not in "other"/,
+	'another database: CREATE EXTENSION says which one is served');
+like($err, qr/HINT:.*kafka_pg.database/, 'and how to change that');
+is($node->safe_psql('other', q{SELECT count(*) FROM pg_namespace WHERE nspname IN ('kafka', 'topics')}),
+	'0', 'and leaves nothing there');
+
 # A server that does not preload the library
 my $plain = KafkaPg->broker('plain', start => 0);
 $plain->adjust_conf('postgresql.conf', 'shared_preload_libraries', undef);
