@@ -55,6 +55,7 @@ typedef struct Cursor
 } Cursor;
 
 static Plan *plan = NULL;
+static int64 plan_watermark;	/* goes onto the pages */
 
 static inline uint16
 data_end(uint16 listed)
@@ -85,6 +86,7 @@ plan_page(uint32 page, uint16 lower, int64 base_offset, int64 max_timestamp)
 	p->edit.page = page;
 	p->edit.base_offset = base_offset;
 	p->edit.max_timestamp = max_timestamp;
+	p->edit.high_watermark = plan_watermark;
 	p->edit.offset = lower ? lower : KLOG_DATA_START;
 	p->edit.flags = lower ? 0 : KLOG_EDIT_INIT;
 	p->first_chunk = plan->nchunks;
@@ -408,6 +410,7 @@ klog_append(Relation rel, KLogPartition *part, const KLogAppend *how, KLogBatch 
 	seg.extent_units = part->extent_units;
 	segment_max = part->segment_max_timestamp;
 	max_timestamp = part->max_timestamp;
+	plan_watermark = klog_high_watermark(part);
 	plan_reset();
 
 	if (is_long)

@@ -219,6 +219,8 @@ check_data_page(Check *check, Page page, BlockNumber block, const KLogWalkPage *
 	if (tag->max_timestamp != max_timestamp)
 		problem(check, block, check->next_offset, "greatest timestamp is " INT64_FORMAT
 				", the page says " INT64_FORMAT, max_timestamp, tag->max_timestamp);
+	if (tag->high_watermark > klog_high_watermark(check->part))
+		problem(check, block, tag->high_watermark, "the page knows a high watermark that we do not");
 	check->last_max_timestamp = max_timestamp;
 	return true;
 }

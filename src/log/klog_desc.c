@@ -75,8 +75,9 @@ klog_desc(StringInfo buf, XLogReaderState *record)
 			{
 				xl_klog_mark *xlrec = (xl_klog_mark *) rec;
 
-				appendStringInfo(buf, "partition %d resolved to " INT64_FORMAT,
-								 xlrec->partition, xlrec->resolved_to);
+				appendStringInfo(buf, "partition %d resolved to " INT64_FORMAT
+								 " high watermark " INT64_FORMAT,
+								 xlrec->partition, xlrec->resolved_to, xlrec->high_watermark);
 				break;
 			}
 		case XLOG_KLOG_HEARTBEAT:

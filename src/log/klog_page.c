@@ -158,12 +158,14 @@ klog_page_init_partition(Page page, int32 partition, int64 log_start)
 	header = KLogPageContent(page);
 	header->log_start = log_start;
 	header->resolved_to = log_start;
+	header->high_watermark = log_start;
 	set_content_size(page, sizeof(KLogPartitionHeader));
 }
 
 /* Seals the open segment, if there is one, and opens the next. */
 void
-klog_page_partition_segment(Page page, const KLogSegmentEntry *seal, const KLogSegmentEntry *open)
+klog_page_partition_segment(Page page, const KLogSegmentEntry *seal, const KLogSegmentEntry *open,
+							int64 high_watermark)
 {
 	KLogPartitionHeader *header = KLogPageContent(page);
 
@@ -179,19 +181,22 @@ klog_page_partition_segment(Page page, const KLogSegmentEntry *seal, const KLogS
 		/* the first segment of all begins where the log does */
 		header->log_start = open->first_offset;
 		header->resolved_to = open->first_offset;
+		header->high_watermark = open->first_offset;
 	}
 	header->entry[header->nentries] = *open;
 	header->entry[header->nentries].state = KLOG_SEGMENT_OPEN;
 	header->nentries++;
 	header->next_segment = open->segment + 1;
+	header->high_watermark = Max(header->high_watermark, high_watermark);
 }
 
 void
-klog_page_partition_mark(Page page, int64 resolved_to)
+klog_page_partition_mark(Page page, int64 resolved_to, int64 high_watermark)
 {
 	KLogPartitionHeader *header = KLogPageContent(page);
 
-	header->resolved_to = resolved_to;
+	header->resolved_to = Max(header->resolved_to, resolved_to);
+	header->high_watermark = Max(header->high_watermark, high_watermark);
 }
 
 /* A map page with the entries that leave the partition header. */
@@ -274,6 +279,7 @@ klog_page_append(Page page, int32 partition, uint32 segment, TransactionId xid,
 	tag = KLogPageGetTag(page);
 	Assert(header->pd_lower == edit->offset);
 	tag->max_timestamp = edit->max_timestamp;
+	tag->high_watermark = edit->high_watermark;
 	if (tag->first_batch == 0)
 		tag->first_batch = edit->first_batch;
 	for (int i = 0; i < edit->nlisted; i++)

@@ -56,6 +56,8 @@ typedef struct KLogPageTag
 	int64		base_offset;	/* data: of the batch that covers the page's first byte */
 	int64		max_timestamp;	/* data: greatest of all batches that start in this segment up
 								 * to the end of this page */
+	/* data: of the partition, when something was last added here: all below it was durable */
+	int64		high_watermark;
 	uint16		first_batch;	/* data: position of the first batch that starts here, 0: none */
 	uint16		nlisted;		/* data: entries of the list */
 	uint32		reserved;
@@ -123,7 +125,7 @@ typedef struct KLogPartitionHeader
 {
 	int64		log_start;
 	int64		resolved_to;	/* no unresolved batch starts below this offset */
-	int64		reserved;
+	int64		high_watermark; /* as the tag's, for times without appends */
 	uint32		next_segment;
 	uint32		map_unit;		/* unit that new map pages come from, 0: none */
 	uint16		map_unit_used;
@@ -168,6 +170,7 @@ typedef struct KLogPageEdit
 {
 	int64		base_offset;	/* tag of a page that is initialised */
 	int64		max_timestamp;	/* tag's new value */
+	int64		high_watermark; /* tag's new value */
 	uint32		page;
 	uint16		offset;			/* pd_lower before */
 	uint16		len;			/* bytes added; 0: the page is only initialised */
@@ -193,8 +196,8 @@ extern void klog_page_bitmap_set(Page page, uint32 bit, uint32 nbits);
 extern void klog_page_meta_partition(Page page, int32 partition, uint32 unit);
 extern void klog_page_init_partition(Page page, int32 partition, int64 log_start);
 extern void klog_page_partition_segment(Page page, const KLogSegmentEntry *seal,
-										const KLogSegmentEntry *open);
-extern void klog_page_partition_mark(Page page, int64 resolved_to);
+										const KLogSegmentEntry *open, int64 high_watermark);
+extern void klog_page_partition_mark(Page page, int64 resolved_to, int64 high_watermark);
 extern void klog_page_init_map(Page page, int32 partition, uint32 index,
 							   const KLogSegmentEntry *entry, uint32 nentries);
 extern void klog_page_partition_moved(Page page, BlockNumber map_block, uint32 new_unit);

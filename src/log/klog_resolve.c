@@ -105,23 +105,24 @@ resolve_page(void *arg, const KLogWalkPage *at)
 	return true;
 }
 
-/* Writes into the partition header that nothing below offset is unresolved. */
+/* Writes into the partition header that nothing below resolved_to is unresolved, and the watermark. */
 static void
-write_mark(Relation rel, KLogPartition *part, int64 offset)
+write_mark(Relation rel, KLogPartition *part, int64 resolved_to, int64 high_watermark)
 {
-	xl_klog_mark xlrec = {.resolved_to = offset,.partition = part->partition};
-	Buffer		buffer = klog_partition_header(rel, part->partition, BUFFER_LOCK_EXCLUSIVE);
+	xl_klog_mark xlrec = {.partition = part->partition,.resolved_to = resolved_to};
 	KLogPartitionHeader *header;
+	Buffer		buffer;
+	XLogRecPtr	lsn;
 
-	if (!BufferIsValid(buffer))
+	if (part->header == InvalidBlockNumber)
 		return;
+	buffer = klog_buffer_get(rel, part->header, BUFFER_LOCK_EXCLUSIVE);
 	header = KLogPageContent(BufferGetPage(buffer));
-	if (header->resolved_to < offset)
+	xlrec.high_watermark = high_watermark;
+	if (header->resolved_to < resolved_to || header->high_watermark < high_watermark)
 	{
-		XLogRecPtr	lsn;
-
 		START_CRIT_SECTION();
-		klog_page_partition_mark(BufferGetPage(buffer), offset);
+		klog_page_partition_mark(BufferGetPage(buffer), resolved_to, high_watermark);
 		MarkBufferDirty(buffer);
 		/* XLOG stuff */
 		XLogBeginInsert();
@@ -187,7 +188,7 @@ klog_resolve_partition(Relation rel, KLogPartition *part, bool mark)
 
 	/* a mark that is lost in a crash only means more to look at */
 	if (mark)
-		write_mark(rel, part, from);
+		write_mark(rel, part, from, resolve.limit);
 	return resolve.oldest;
 }
 

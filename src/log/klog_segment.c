@@ -497,6 +497,7 @@ klog_segment_open(Relation rel, KLogPartition *part, int32 partitions, int64 fir
 	memset(&xlrec, 0, sizeof(xlrec));
 	xlrec.partition = part->partition;
 	xlrec.bit = unit % KLOG_BITMAP_BITS;
+	xlrec.high_watermark = klog_high_watermark(part);
 	if (header->nentries > 0)
 	{
 		xlrec.seal.first_offset = part->segment_first_offset;
@@ -514,7 +515,8 @@ klog_segment_open(Relation rel, KLogPartition *part, int32 partitions, int64 fir
 	KSTOP("klog-segment-before-insert");
 
 	START_CRIT_SECTION();
-	klog_page_partition_segment(BufferGetPage(buffer), &xlrec.seal, &xlrec.open);
+	klog_page_partition_segment(BufferGetPage(buffer), &xlrec.seal, &xlrec.open,
+								xlrec.high_watermark);
 	MarkBufferDirty(buffer);
 	klog_page_bitmap_set(BufferGetPage(bitmap), xlrec.bit, 1);
 	MarkBufferDirty(bitmap);

@@ -248,6 +248,7 @@ typedef struct Tail
 	uint16		listed;
 	int64		next_offset;
 	int64		max_timestamp;
+	int64		high_watermark;
 	XLogRecPtr	lsn;
 } Tail;
 
@@ -280,6 +281,7 @@ find_tail(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 npages, Ta
 	tail->listed = 0;
 	tail->next_offset = seg->entry.first_offset;
 	tail->max_timestamp = -1;
+	tail->high_watermark = 0;
 	tail->lsn = InvalidXLogRecPtr;
 
 	for (uint32 pageno = npages - 1; pageno > 0; pageno--)
@@ -311,6 +313,7 @@ find_tail(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 npages, Ta
 			tail->page = pageno;
 			tail->block = block;
 			tail->max_timestamp = tag->max_timestamp;
+			tail->high_watermark = tag->high_watermark;
 			while (pos < lower)
 			{
 				KBatchHeader header;
@@ -439,6 +442,7 @@ build_state(Relation rel, KLogPartition *part)
 	int64		bytes = 0;
 	int64		next_offset = 0;
 	int64		log_start = 0;
+	int64		watermark = 0;
 	XLogRecPtr	lsn;
 	bool		durable;
 
@@ -476,6 +480,7 @@ build_state(Relation rel, KLogPartition *part)
 		memcpy(&header, KLogPageContent(BufferGetPage(buffer)), sizeof(header));
 		UnlockReleaseBuffer(buffer);
 		log_start = next_offset = header.log_start;
+		watermark = Max(log_start, header.high_watermark);
 		part->marked_to = header.resolved_to;
 		if (header.nentries > KLOG_HEADER_ENTRIES || header.nmaps > KLOG_HEADER_MAPS)
 			report_corrupt(rel, part->partition, 0, "partition header");
@@ -493,6 +498,7 @@ build_state(Relation rel, KLogPartition *part)
 			klog_grow_to(rel, klog_segment_block(rel, part, &seg, part->npages - 1) + 1);
 			find_tail(rel, part, &seg, part->npages, &tail);
 			next_offset = tail.next_offset;
+			watermark = Min(Max(watermark, tail.high_watermark), next_offset);
 			part->tail_page = tail.page;
 			part->tail_block = tail.block;
 			part->tail_buffer = tail.buffer;
@@ -516,8 +522,9 @@ build_state(Relation rel, KLogPartition *part)
 
 	/*
 	 * What stands on the pages need not be durable: their WAL may still be in buffers, and so may the
-	 * commit records of the transactions that we believe.  After a restart everything is.  Else a
-	 * record of our own is behind them all, and its flush brings them along.
+	 * commit records of the transactions that we believe.  A record of our own is behind them all, and
+	 * its flush brings them along.  Until all of it is durable the watermark stays at what the pages say it was:
+	 * what was readable once stays so when there is no quorum after a restart.
 	 */
 	lsn = tail.lsn;
 	if (unresolved)
@@ -542,7 +549,7 @@ build_state(Relation rel, KLogPartition *part)
 	part->last_page = part->tail_page;
 	part->total_bytes = bytes;
 	part->marked_bytes = bytes;
-	part->durable_offset = log_start;
+	part->durable_offset = watermark;
 	part->sealed.offset = next_offset;
 	part->sealed.lsn = lsn;
 	part->open = part->sealed;

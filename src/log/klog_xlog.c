@@ -110,7 +110,7 @@ redo_segment(XLogReaderState *record)
 	Page		head;
 
 	if (page)
-		klog_page_partition_segment(page, &xlrec->seal, &xlrec->open);
+		klog_page_partition_segment(page, &xlrec->seal, &xlrec->open, xlrec->high_watermark);
 	redo_bitmap(record, 1, xlrec->bit, 1);
 	head = redo_init(record, 2, &head_buffer);
 	klog_page_init_head(head, xlrec->partition, xlrec->open.segment, xlrec->open.head);
@@ -224,7 +224,7 @@ redo_mark(XLogReaderState *record)
 	Page		page = redo_page(record, 0, &buffer);
 
 	if (page)
-		klog_page_partition_mark(page, xlrec->resolved_to);
+		klog_page_partition_mark(page, xlrec->resolved_to, xlrec->high_watermark);
 	redo_finish(record, buffer, page);
 }
 

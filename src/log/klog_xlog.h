@@ -44,6 +44,7 @@ typedef struct xl_klog_segment
 {
 	KLogSegmentEntry seal;
 	KLogSegmentEntry open;
+	int64		high_watermark;
 	int32		partition;
 	uint32		bit;
 } xl_klog_segment;
@@ -92,6 +93,7 @@ typedef struct xl_klog_resolve
 typedef struct xl_klog_mark
 {
 	int64		resolved_to;
+	int64		high_watermark;
 	int32		partition;
 } xl_klog_mark;
 
