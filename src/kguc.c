@@ -36,6 +36,7 @@ int			kguc_connection_idle_timeout;
 int			kguc_max_partitions;
 int			kguc_max_pending_appends;
 int			kguc_max_producer_ids;
+int			kguc_producer_id_expiration;
 int			kguc_produce_buffer_size;
 bool		kguc_test_ack_before_flush;
 char	   *kguc_test_stop_points;
@@ -198,9 +199,15 @@ define_caps(void)
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("kafka_pg.max_producer_ids",
 							"Number of idempotent producers that shared memory has room for.",
-							"One for each producer and partition; the one unused for longest gives way.",
+							"One for each producer and partition; the one unused for longest gives way, if it was idle for five minutes.",
 							&kguc_max_producer_ids, 10000, 16, 4000000,
 							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_pg.producer_id_expiration",
+							"Time after which a partition forgets an idempotent producer that sends nothing.",
+							"Kafka's producer.id.expiration.ms.",
+							&kguc_producer_id_expiration, 24 * 60 * 60 * 1000, 1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("kafka_pg.produce_buffer_size",
 							"Memory for records that a transaction has produced, before they go to a temporary file.",
