@@ -13,6 +13,7 @@
 #include "kstop.h"
 #include "log/klog.h"
 #include "topic/ktopic.h"
+#include "txn/kproducer.h"
 #include "worker/kworker.h"
 
 typedef struct KShmemModule
@@ -25,6 +26,7 @@ static const KShmemModule modules[] = {
 	{kstop_shmem_size, kstop_shmem_init},
 	{klog_shmem_size, klog_shmem_init},
 	{kepoch_shmem_size, kepoch_shmem_init},
+	{kproducer_shmem_size, kproducer_shmem_init},
 	{kworker_shmem_size, kworker_shmem_init},
 };
 
