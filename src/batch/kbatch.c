@@ -69,9 +69,9 @@ header_decode(const uint8 *p, KBatchHeader *out)
 }
 
 /*
- * The checks that tell whether there is a batch at all and how long it is.  If
- * "whole", a batch that goes on beyond len is KBATCH_TRUNCATED; the order of the
- * checks is that in which Kafka would notice.
+ * The checks that tell whether there is a batch at all and how long it is.
+ * If "whole", a batch that goes on beyond len is KBATCH_TRUNCATED; the order
+ * of the checks is that in which Kafka would notice.
  */
 static KBatchResult
 header_frame(const uint8 *p, size_t len, bool whole)
@@ -208,7 +208,7 @@ kbatch_set_max_timestamp(uint8 *batch, size_t size, bool log_append_time, int64 
 {
 	uint16		attributes = kbytes_get16(batch + KBATCH_OFF_ATTRIBUTES);
 	uint16		wanted = log_append_time ?
-		attributes | KBATCH_ATTR_LOG_APPEND_TIME : attributes & ~KBATCH_ATTR_LOG_APPEND_TIME;
+	attributes | KBATCH_ATTR_LOG_APPEND_TIME : attributes & ~KBATCH_ATTR_LOG_APPEND_TIME;
 
 	if (attributes == wanted &&
 		kbytes_get64(batch + KBATCH_OFF_MAX_TIMESTAMP) == (uint64) max_timestamp)

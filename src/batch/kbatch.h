@@ -186,18 +186,20 @@ extern void kbatch_walk_begin(KBatchWalker *walker, const uint8 *data, size_t le
 
 /*
  * KBATCH_OK and the next batch, wholly within the data; KBATCH_END exactly at
- * the data's end; KBATCH_TRUNCATED when a part of a batch is left, which is no
- * error in what a fetch returned; KBATCH_CORRUPT or KBATCH_UNSUPPORTED_VERSION.
- * After anything but KBATCH_OK, pos stays where it is.  The CRC is not looked at.
+ * the data's end; KBATCH_TRUNCATED when a part of a batch is left, which is
+ * no error in what a fetch returned; KBATCH_CORRUPT or
+ * KBATCH_UNSUPPORTED_VERSION.  After anything but KBATCH_OK, pos stays where
+ * it is.  The CRC is not looked at.
  */
 extern KBatchResult kbatch_walk_next(KBatchWalker *walker, KBatchHeader *header,
 									 const uint8 **batch);
 
 /*
- * The records field of one partition in a Produce request must hold exactly one batch
- * of version 2.  As in Kafka, a cut-off batch after it is ignored, and version
- * (the request's) must be 7 or more for zstd.  On KBATCH_OK the batch starts at
- * data[0] and *header is set.  *message is a constant, on every other result.
+ * The records field of one partition in a Produce request must hold exactly
+ * one batch of version 2.  As in Kafka, a cut-off batch after it is ignored,
+ * and version (the request's) must be 7 or more for zstd.  On KBATCH_OK the
+ * batch starts at data[0] and *header is set.  *message is a constant, on
+ * every other result.
  */
 extern KBatchResult kbatch_produce_batch(const uint8 *data, size_t len, int version,
 										 KBatchHeader *header, const char **message);
@@ -226,8 +228,8 @@ typedef struct KBatchVerdict
 	const char *message;		/* a constant; NULL when the result is KBATCH_OK */
 
 	/*
-	 * Records refused for themselves, the first few of record_error_count.
-	 * None when the batch as a whole is at fault.
+	 * Records refused for themselves, the first few of record_error_count. None when the batch as
+	 * a whole is at fault.
 	 */
 	int			record_error_count;
 	struct

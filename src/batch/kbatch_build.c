@@ -254,7 +254,7 @@ static size_t
 write_control_batch(uint8 *out, KBatchHeader *header, KControlType type, int32 coordinator_epoch)
 {
 	size_t		body = 1 + 1 + kbytes_varint_size(header->last_offset_delta) +
-		field_size(CONTROL_KEY_SIZE) + field_size(CONTROL_VALUE_SIZE) + 1;
+	field_size(CONTROL_KEY_SIZE) + field_size(CONTROL_VALUE_SIZE) + 1;
 	uint8		key[CONTROL_KEY_SIZE];
 	uint8		value[CONTROL_VALUE_SIZE];
 	uint8	   *p = out + KBATCH_HEADER_SIZE;

@@ -69,11 +69,11 @@ extern KBatchResult kbatch_builder_append(KBatchBuilder *builder, int64 timestam
 										  const KRecordHeader *headers, int32 header_count);
 
 /*
- * Complete the batch.  Uncompressed, *batch points into the builder and
- * stays valid until the builder is touched; compressed, the batch is put into *out
- * (its old contents are given up) and *batch points there.  codec and out may be NULL for
- * KCODEC_NONE.  At least one record is required.  The builder may go on being appended to, or
- * be finished again otherwise.
+ * Complete the batch.  Uncompressed, *batch points into the builder and stays
+ * valid until the builder is touched; compressed, the batch is put into *out
+ * (its old contents are given up) and *batch points there.  codec and out may
+ * be NULL for KCODEC_NONE.  At least one record is required.  The builder may
+ * go on being appended to, or be finished again otherwise.
  */
 extern KBatchResult kbatch_builder_finish(KBatchBuilder *builder, const KBatchSeal *seal,
 										  KCodec *codec, KBuffer *out,
@@ -99,9 +99,9 @@ extern void kbatch_write_end_marker(uint8 out[KBATCH_END_MARKER_SIZE], KControlT
 
 /*
  * Write a batch that occupies the offsets of *dead and that every client
- * steps over without showing it to anybody, and return its size (which can exceed
- * that of *dead).  It stands for a batch whose Postgres transaction did not commit.
- * README.md says why it looks as it does.
+ * steps over without showing it to anybody, and return its size (which can
+ * exceed that of *dead).  It stands for a batch whose Postgres transaction
+ * did not commit.  README.md says why it looks as it does.
  */
 extern size_t kbatch_write_filler(uint8 out[KBATCH_FILLER_MAX_SIZE], const KBatchHeader *dead);
 

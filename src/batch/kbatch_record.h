@@ -43,9 +43,9 @@ extern KBatchResult krecord_source_batch(KRecordSource *source, const uint8 *rec
 
 /*
  * Decode the next record into *record.  From a stream, all of its pointers
- * are meaningless, except that key is NULL for a null key.  Checks everything that
- * can be told without the batch's header.  On failure, source->result and
- * source->message say why.
+ * are meaningless, except that key is NULL for a null key.  Checks everything
+ * that can be told without the batch's header.  On failure, source->result
+ * and source->message say why.
  */
 extern bool krecord_read(KRecordSource *source, KBatchRecord *record);
 

@@ -150,7 +150,8 @@ from_buffer_result(KBufferResult result)
 /* ---- compression ---- */
 
 /*
- * Each function below appends to dst and may leave dst->len anywhere when it fails.
+ * Each function below appends to dst and may leave dst->len anywhere when it
+ * fails.
  */
 
 static KCodecResult

@@ -58,8 +58,9 @@ extern int	kcodec_from_name(const char *name);
 #define KCODEC_DEFAULT_LEVEL	PG_INT32_MIN
 
 /*
- * Append the compressed form of src to dst, where there must be room for the worst
- * case, which is a little longer than src.  On failure dst->len is as before.
+ * Append the compressed form of src to dst, where there must be room for the
+ * worst case, which is a little longer than src.  On failure dst->len is as
+ * before.
  */
 extern KCodecResult kcodec_compress(KCodec *codec, KCodecType type, int level,
 									const void *src, size_t len, KBuffer *dst);
@@ -73,11 +74,11 @@ extern KCodecResult kcodec_decompress(KCodec *codec, KCodecType type,
 
 /*
  * Decompress piecewise.  After kcodec_stream_begin(), each
- * kcodec_stream_next() gives KCODEC_OK and a piece of at least one byte, valid until the
- * next call on this codec; then KCODEC_END, or an error.  src must stay in place
- * until then.  No more than max bytes are given out in all, and memory is
- * bounded by the format's window (128 MB for zstd at worst, 4 MB for lz4), or for
- * snappy, which has no streams, by max.
+ * kcodec_stream_next() gives KCODEC_OK and a piece of at least one byte,
+ * valid until the next call on this codec; then KCODEC_END, or an error.  src
+ * must stay in place until then.  No more than max bytes are given out in
+ * all, and memory is bounded by the format's window (128 MB for zstd at
+ * worst, 4 MB for lz4), or for snappy, which has no streams, by max.
  */
 extern KCodecResult kcodec_stream_begin(KCodec *codec, KCodecType type,
 										const void *src, size_t len, size_t max);

@@ -24,7 +24,7 @@ kpartitioner_hash(const uint8 *key, size_t len)
 	for (size_t words = len >> 2; words > 0; words--, p += 4)
 	{
 		uint32		k = (uint32) p[0] | (uint32) p[1] << 8 |
-			(uint32) p[2] << 16 | (uint32) p[3] << 24;
+		(uint32) p[2] << 16 | (uint32) p[3] << 24;
 
 		k *= MURMUR2_MULTIPLIER;
 		k ^= k >> MURMUR2_SHIFT;

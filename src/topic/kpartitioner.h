@@ -29,8 +29,9 @@ extern uint32 kpartitioner_hash(const uint8 *key, size_t len);
 extern int32 kpartitioner_for_key(const uint8 *key, size_t len, int32 partitions);
 
 /*
- * The partition for a record of record_bytes without a key.  A random one, chosen by
- * "random", is kept for KPARTITIONER_STICKY_BYTES, so that records end up in few large batches.
+ * The partition for a record of record_bytes without a key.  A random one,
+ * chosen by "random", is kept for KPARTITIONER_STICKY_BYTES, so that records
+ * end up in few large batches.
  */
 extern int32 kpartitioner_without_key(KStickyPartition *sticky, int32 partitions,
 									  size_t record_bytes, uint32 random);

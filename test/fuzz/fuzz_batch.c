@@ -134,8 +134,8 @@ fuzz_batch(uint8 *data, size_t size)
 static void
 fuzz_records(const uint8 *data, size_t size)
 {
-	KBatchHeader header = {.magic = KBATCH_MAGIC, .base_timestamp = NOW,
-		.producer_id = KBATCH_NO_PRODUCER_ID};
+	KBatchHeader header = {.magic = KBATCH_MAGIC,.base_timestamp = NOW,
+	.producer_id = KBATCH_NO_PRODUCER_ID};
 
 	if (size == 0)
 		return;
