@@ -36,7 +36,7 @@ DROP TABLE topics.obstacle;
 -- partitions and configs
 SELECT kafka.create_topic('bad', 0);
 SELECT kafka.create_topic('bad', -1);
-SELECT kafka.create_topic('bad', 2000000000);
+SELECT kafka.create_topic('bad', 10001);
 SELECT kafka.create_topic('bad', NULL);
 SELECT kafka.create_topic('bad', config => NULL);
 SELECT kafka.create_topic('bad', 1, '[]');

@@ -44,23 +44,34 @@ _PG_init(void)
 }
 
 /*
- * Throws an error in a database other than the one we serve: shared memory knows a topic by its
- * table's OID, which another database may use as well. Called inside a transaction.
+ * Is this session's database the one we serve?  Shared memory knows a topic by its table's OID,
+ * which another database may use as well.  The first call in a process must be in a transaction.
  */
+bool
+kafka_pg_in_database(void)
+{
+	static bool known = false;
+	static bool result;
+
+	if (!known)
+	{
+		/* Nobody can rename it while we are connected. */
+		result = strcmp(get_database_name(MyDatabaseId), kguc_database) == 0;
+		known = true;
+	}
+	return result;
+}
+
+/* Throws an error when it is another. */
 void
 kafka_pg_check_database(void)
 {
-	static bool checked = false;
-
-	if (checked)
-		return;
-	if (strcmp(get_database_name(MyDatabaseId), kguc_database) != 0)
+	if (!kafka_pg_in_database())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("topics are served in database \"%s\", not in \"%s\"",
 						kguc_database, get_database_name(MyDatabaseId)),
 				 errhint("Connect to that database, or set kafka_pg.database and restart the server.")));
-	checked = true;
 }
 
 PG_FUNCTION_INFO_V1(kafka_pg_sql_check_database);

@@ -10,6 +10,7 @@
 /* The extension's name, library, and prefix of its settings. */
 #define KAFKA_PG_NAME "kafka_pg"
 
+extern bool kafka_pg_in_database(void);
 extern void kafka_pg_check_database(void);
 
 #endif							/* KAFKA_PG_H */

@@ -220,6 +220,9 @@ get_slot(Oid relid, int32 partition)
 void
 klog_forget(Oid relid)
 {
+	/* Not ours but another database's relation, with the same OID. */
+	if (!kafka_pg_in_database())
+		return;
 	for (int i = 0; i < kguc_max_partitions; i++)
 	{
 		KLogPartition *part = &klog_partitions[i];

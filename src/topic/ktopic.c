@@ -23,6 +23,8 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "kafka_pg.h"
+#include "kguc.h"
 #include "topic/kcatalog.h"
 #include "topic/ktopic.h"
 
@@ -85,6 +87,13 @@ check_arguments(const char *name, int32 partitions, Jsonb *config)
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 				 errmsg("number of partitions %d is out of range", partitions),
 				 errhint("A topic has between 1 and %d partitions.", KTOPIC_MAX_PARTITIONS)));
+	if (partitions > kguc_max_partitions)
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("number of partitions %d is larger than this server can have in use",
+						partitions),
+				 errhint("Increase kafka_pg.max_partitions (now %d) and restart the server.",
+						 kguc_max_partitions)));
 	config_problem = ktopic_config_parse(config, &parsed);
 	if (config_problem != NULL)
 		ereport(ERROR,
@@ -225,6 +234,7 @@ ktopic_create(const char *name, int32 partitions, Jsonb *config)
 	char	   *table;
 	Oid			relid;
 
+	kafka_pg_check_database();
 	check_arguments(name, partitions, config);
 	check_may_create();
 

@@ -21,7 +21,8 @@
 
 /* Kafka's limit on a topic's name, in bytes (names are ASCII). */
 #define KTOPIC_NAME_MAX			249
-#define KTOPIC_MAX_PARTITIONS	100000
+/* And what the log can hold. */
+#define KTOPIC_MAX_PARTITIONS	10000
 
 /* ------------------------------------------------------------------------
  * Configs: ktopic_config.c

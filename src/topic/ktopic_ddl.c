@@ -41,6 +41,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "kafka_pg.h"
 #include "log/klog.h"
 #include "topic/kcatalog.h"
 #include "topic/ktopic.h"
@@ -145,8 +146,11 @@ headers_type(void)
 static void
 remember_change(Oid relid, bool dropped)
 {
-	Change	   *change = MemoryContextAlloc(TopTransactionContext, sizeof(Change));
+	Change	   *change;
 
+	if (!kafka_pg_in_database())
+		return;
+	change = MemoryContextAlloc(TopTransactionContext, sizeof(Change));
 	change->next = changes;
 	change->relid = relid;
 	change->dropped = dropped;

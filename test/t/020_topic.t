@@ -135,4 +135,19 @@ is($standby->safe_psql('postgres', $epoch), '1|2', 'and kept');
 $standby->safe_psql('postgres', 'DROP EXTENSION kafka_pg CASCADE; CREATE EXTENSION kafka_pg');
 is($standby->safe_psql('postgres', $epoch), '1|2', 'a new extension goes on from it');
 
+# Topics in a database that is no more the one we serve: not to be used, but to be dropped
+$standby->safe_psql('postgres', q{SELECT kafka.create_topic('left'); SELECT kafka.produce('left', 'x');
+	CREATE DATABASE other});
+$standby->append_conf('postgresql.conf', "kafka_pg.database = 'other'\n");
+$standby->restart;
+for my $statement ('TABLE topics."left"', q{SELECT kafka.produce('left', 'x')},
+	q{SELECT kafka.create_topic('new')})
+{
+	($code, $out, $err) = $standby->psql('postgres', $statement);
+	like($err, qr/topics are served in database "other", not in "postgres"/, $statement);
+}
+$standby->safe_psql('postgres', q{SELECT kafka.drop_topic('left'); DROP EXTENSION kafka_pg});
+is($standby->safe_psql('postgres', q{SELECT to_regclass('topics.left'), to_regnamespace('kafka')}),
+	'|', 'but dropping works');
+
 KafkaPg::done();
