@@ -15,8 +15,8 @@
  *		kapi_turn_end()			appends what was collected, ends the transaction
  *		write what io->reply() has queued
  *
- * The callbacks of KApiIo are called from the functions below only, and must not call back into this
- * module, except that the release functions of chunks may be called at any time.
+ * The callbacks of KApiIo are called from the functions below only, and must not call back into
+ * this module, except that the release functions of chunks may be called at any time.
  *
  * src/api/README.md says who owns what, and what is parked where.
  */
@@ -85,11 +85,11 @@ typedef struct KApiDdlResult
 typedef struct KApiIo
 {
 	/*
-	 * Finish a slot with one whole answer, length prefix included.  Chunks as in kchunk.h: all have
-	 * a release function, which is called once whether the bytes could be sent or not, from
+	 * Finish a slot with one whole answer, length prefix included.  Chunks as in kchunk.h: all
+	 * have a release function, which is called once whether the bytes could be sent or not, from
 	 * within this call at the earliest.  Answers leave in the order of requests.
 	 */
-	void		(*reply) (void *slot, const KChunk *chunks, int count);
+	void		(*reply) (void *slot, const KChunk * chunks, int count);
 
 	/* Finish a slot without an answer. */
 	void		(*reply_none) (void *slot);
@@ -136,19 +136,20 @@ extern void kapi_attach(const KApiIo *io, int broker);
 extern KApiConn *kapi_conn_open(void *conn, const KApiPeer *peer);
 
 /*
- * One request, without its length prefix.  data[0 .. len) is aligned to 8 bytes or not, is writable (base
- * offsets are filled in where the batches lie) and stays in place until io->frame_free(slot) or the slot
- * is finished, either of which may come at once.  Every slot is finished once.
+ * One request, without its length prefix.  data[0 .. len) is
+ * writable (base offsets are filled in where the batches lie) and stays in place until
+ * io->frame_free(slot) or the slot is finished, either of which may come at once.  Every slot is
+ * finished once.
  *
- * Requests of a connection are worked on in order; one may be begun while an earlier one waits, where nobody
- * could tell.  The broker bounds the number of unfinished slots of a connection, and the bytes
- * of their frames.
+ * Requests of a connection are worked on in order; one may be begun while an earlier one waits,
+ * where nobody could tell.  The broker bounds the number of unfinished slots of a connection,
+ * and the bytes of their frames.
  */
 extern void kapi_conn_frame(KApiConn *conn, void *slot, uint8 *data, size_t len);
 
 /*
- * The connection has gone: what it waits for is forgotten, its unfinished slots are finished without
- * an answer before this returns.
+ * The connection has gone: what it waits for is forgotten, its unfinished slots are finished
+ * without an answer, now or, if they hold something that is to be appended, later.
  */
 extern void kapi_conn_closed(KApiConn *conn);
 
@@ -156,18 +157,19 @@ extern void kapi_conn_closed(KApiConn *conn);
 extern void kapi_turn_begin(int64 now_ms);
 
 /*
- * Appends what the turn has collected, asks for the flush, looks at everything parked that may have
- * become ready, and ends the transaction, if one was opened.  idle: no socket is known to be readable, so that
- * flushing the WAL here and now delays nobody.  Returns how long the broker may wait for
- * latch and sockets: milliseconds, 0 (come back at once), or -1 (no limit).
+ * Appends what the turn has collected, asks for the flush, looks at everything parked that may
+ * have become ready, and ends the transaction, if one was opened.  idle: no socket is known to
+ * be readable, so that flushing the WAL here and now delays nobody.  Returns how long the broker
+ * may wait for latch and sockets: milliseconds, 0 (come back at once), or -1 (no limit).
  *
  * It throws only if the process should not live on.
  */
 extern long kapi_turn_end(int64 now_ms, bool idle);
 
 /*
- * The server shuts down: answers what is durable already, ends everything else that is parked as a timeout would,
- * takes no more requests.  Call kapi_turn_end() and write what is queued afterwards.
+ * The server shuts down: answers what is durable already, ends everything else that is parked as
+ * a timeout would, takes no more requests.  Call kapi_turn_end() and write what is queued
+ * afterwards.
  */
 extern void kapi_drain(void);
 

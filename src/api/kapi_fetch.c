@@ -1,0 +1,481 @@
+/*
+ * kapi_fetch.c
+ *		Fetch: reading a consumer's partitions, and waiting until there is enough to read.
+ *
+ * An attempt reads what there is, partition by partition in the request's order, into memory of
+ * its own; if that is not enough yet it is thrown away and the request waits for the high
+ * watermarks to move.  Records are copied once, from shared buffers into the memory from which
+ * they are sent.
+ *
+ * There are no sessions yet: every fetch is a full one, and answered with session id 0.
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "api/kapi_request.h"
+#include "api/kapi_wait.h"
+
+/* One answer carries no more, except that its first batch is always whole. */
+#define MAX_RESPONSE		(8 * 1024 * 1024)
+
+/* All fetches of one turn read about that much; then the sockets get their turn. */
+#define MAX_TURN			(16 * 1024 * 1024)
+
+/* How much to make room for at first, before a partition shows how much it has. */
+#define FIRST_READ			(16 * 1024)
+
+/* How long cold pages are waited for, beyond the client's own limit. */
+#define COLD_LIMIT			5000	/* ms */
+
+/* Ask the readers again for pages that do not come, after that. */
+#define COLD_AGAIN			200 /* ms */
+
+#define SESSION_NONE		0
+#define SESSION_EPOCH_INITIAL	0
+#define SESSION_EPOCH_FINAL	(-1)
+
+/*
+ * Where a connection's last reads of some partitions ended, and how much they gave.  Two partitions
+ * of one place take turns.
+ */
+#define CACHE_SIZE			256
+
+typedef struct FetchCacheEntry
+{
+	Oid			relid;
+	int32		partition;
+	uint32		len;
+	KLogPosition position;
+} FetchCacheEntry;
+
+struct KFetchCache
+{
+	FetchCacheEntry entries[CACHE_SIZE];
+};
+
+typedef struct FetchWork
+{
+	KFetchResponse resp;
+	int64		deadline;
+	int64		cold_deadline;
+	int64		cold_asked;		/* when the readers were asked last */
+	Size		min_bytes;
+	Size		max_bytes;
+	MemoryContext records;		/* of the current attempt */
+
+	/* what the current attempt has found */
+	Size		total;
+	bool		busy;			/* some partition was locked or being built */
+	bool		cold;			/* some partition's pages must come from disk */
+	bool		failed;			/* some partition could not be read */
+	bool		readable;		/* there are partitions that can be waited for */
+} FetchWork;
+
+static uint64 bytes_turn;
+static Size bytes_read;
+
+static void fetch_step(KRequest *req);
+
+static FetchCacheEntry *
+cache_entry(KApiConn *conn, Oid relid, int32 partition)
+{
+	uint32		hash = hash_combine(murmurhash32(relid), murmurhash32((uint32) partition));
+	FetchCacheEntry *entry;
+
+	if (conn->fetch_cache == NULL)
+		conn->fetch_cache = MemoryContextAllocZero(conn->ctx, sizeof(KFetchCache));
+	entry = &conn->fetch_cache->entries[hash % CACHE_SIZE];
+	if (entry->relid != relid || entry->partition != partition)
+	{
+		entry->relid = relid;
+		entry->partition = partition;
+		entry->len = 0;
+		entry->position = KLOG_NO_POSITION;
+	}
+	return entry;
+}
+
+/* An answer with all partitions of the request, none of them read. */
+static void
+make_response(KRequest *req, KFetchResponse * resp)
+{
+	const		KFetchRequest *body = req->body;
+	const		KMsgDesc *desc;
+	int32		n = Max(body->topics.count, 0);
+
+	kmsg_init(&kmsg_fetch_response, resp);
+	resp->responses.count = n;
+	resp->responses.items = kapi_items(&kmsg_fetch_response,
+									   offsetof(KFetchResponse, responses), n, &desc);
+	for (int32 i = 0; i < n; i++)
+	{
+		KFetchRequestTopic *in = &body->topics.items[i];
+		KFetchResponseTopic *out = &resp->responses.items[i];
+		int32		np = Max(in->partitions.count, 0);
+
+		out->topic = in->topic;
+		out->topic_id = in->topic_id;
+		out->partitions.count = np;
+		out->partitions.items = kapi_items(desc, offsetof(KFetchResponseTopic, partitions),
+										   np, NULL);
+		for (int32 p = 0; p < np; p++)
+			out->partitions.items[p].partition_index = in->partitions.items[p].partition;
+	}
+}
+
+/* Nothing known, nothing read. */
+static void
+set_empty(KFetchResponsePartition * out, int16 error)
+{
+	out->error_code = error;
+	out->high_watermark = -1;
+	out->last_stable_offset = -1;
+	out->log_start_offset = -1;
+	out->aborted_transactions.count = 0;
+	out->preferred_read_replica = -1;
+	out->records = (KBytes)
+	{
+		NULL, 0
+	};
+}
+
+void
+kapi_fetch_fail(KRequest *req, int16 error)
+{
+	KFetchResponse resp;
+
+	make_response(req, &resp);
+	resp.error_code = error;
+	if (req->version >= 13)
+		resp.responses.count = 0;
+	for (int32 i = 0; i < resp.responses.count; i++)
+	{
+		for (int32 p = 0; p < resp.responses.items[i].partitions.count; p++)
+			set_empty(&resp.responses.items[i].partitions.items[p], error);
+	}
+	kapi_answer(req, &resp);
+}
+
+/*
+ * Reads a partition's records from offset to below limit, up to max bytes; at least one batch,
+ * however long, if nothing has been read for this answer yet.  Returns what ended it, KLOG_OK
+ * also when there was not room for more.
+ */
+static KLogResult
+read_records(KRequest *req, Relation rel, KLogPartition * part, int32 partition,
+			 int64 offset, int64 limit, Size max, KBytes * records)
+{
+	FetchWork  *work = req->work;
+	FetchCacheEntry *entry = cache_entry(req->conn, RelationGetRelid(rel), partition);
+	KLogRead	r = {0};
+	uint8	   *buf = NULL;
+	Size		cap = 0;
+	Size		len = 0;
+	Size		want;
+	KLogResult	result;
+
+	r.offset = offset;
+	r.limit = limit;
+	r.nowait = true;
+	r.position = entry->position;
+	want = Min(Max((Size) entry->len + entry->len / 4, FIRST_READ), max);
+	for (;;)
+	{
+		if (want > cap)
+		{
+			uint8	   *bigger = MemoryContextAllocHuge(work->records, want);
+
+			if (len > 0)
+				memcpy(bigger, buf, len);
+			if (buf != NULL)
+				pfree(buf);
+			buf = bigger;
+			cap = want;
+		}
+		r.buf = buf + len;
+		r.cap = cap - len;
+		r.len = 0;
+		result = klog_read(rel, part, &r);
+		if (result == KLOG_TOO_SMALL)
+		{
+			if (len + r.needed > max && (len > 0 || work->total > 0))
+				break;
+			want = len + r.needed;
+			continue;
+		}
+		if (result != KLOG_OK)
+			break;
+		len += r.len;
+		if (r.len == 0 || r.next_offset >= limit || len >= max)
+			break;
+		r.offset = r.next_offset;
+
+		/* There is more: it did not fit, or a read ends at some boundary of the log's own. */
+		if (cap - len < FIRST_READ)
+			want = Min(Max(cap * 4, len + FIRST_READ), Max(max, len + FIRST_READ));
+	}
+
+	if (len == 0)
+	{
+		if (buf != NULL)
+			pfree(buf);
+		entry->position = r.position;
+		return result == KLOG_TOO_SMALL ? KLOG_OK : result;
+	}
+	entry->position = r.position;
+	entry->len = (uint32) Min(len, MAX_RESPONSE);
+	records->data = buf;
+	records->len = (int32) len;
+	work->total += len;
+	bytes_read += len;
+	return KLOG_OK;
+}
+
+static int16
+storage_error(KRequest *req)
+{
+	/* Clients of old versions do not know the new code. */
+	return req->version <= 5 ? KERR_NOT_LEADER_OR_FOLLOWER : KERR_KAFKA_STORAGE_ERROR;
+}
+
+/* Reads one partition that exists and may be read; fills in *out, and *at with what to wait for. */
+static void
+fetch_partition(KRequest *req, const KTopic * topic, const KFetchRequestPartition * in,
+				KFetchResponsePartition * out)
+{
+	const		KFetchRequest *body = req->body;
+	FetchWork  *work = req->work;
+	int16		error = kapi_check_epoch(in->current_leader_epoch);
+	bool		busy;
+	Relation	rel;
+	KLogPartition *part;
+	int64		start;
+	int64		high;
+	Size		max;
+
+	if (error != 0)
+	{
+		work->failed = true;
+		set_empty(out, error);
+		return;
+	}
+	rel = kapi_relation(topic->relid, AccessShareLock, &busy);
+	part = rel == NULL ? NULL : klog_attach(rel, in->partition, true);
+	if (part == NULL)
+	{
+		if (rel == NULL && !busy)
+		{
+			work->failed = true;
+			set_empty(out, KERR_UNKNOWN_TOPIC_OR_PARTITION);
+			return;
+		}
+		work->busy = true;
+		set_empty(out, 0);
+		return;
+	}
+
+	start = klog_log_start(part);
+	high = klog_high_watermark(part);
+	if (in->fetch_offset < start ||
+		(in->fetch_offset > high && in->fetch_offset > klog_end_offset(part)))
+	{
+		work->failed = true;
+		set_empty(out, KERR_OFFSET_OUT_OF_RANGE);
+		return;
+	}
+
+	set_empty(out, 0);
+	out->high_watermark = high;
+	out->last_stable_offset = high;
+	out->log_start_offset = start;
+	out->aborted_transactions.count = body->isolation_level == 1 ? 0 : -1;
+	if (in->fetch_offset >= high)
+		return;
+
+	max = Min((Size) Max(in->partition_max_bytes, 0),
+			  work->max_bytes - Min(work->total, work->max_bytes));
+	if (max == 0 && work->total > 0)
+		return;
+	switch (read_records(req, rel, part, in->partition, in->fetch_offset, high, max,
+						 &out->records))
+	{
+		case KLOG_OK:
+		case KLOG_TOO_SMALL:
+			break;
+		case KLOG_COLD:
+			work->cold = true;
+			if (kapi_now() - work->cold_asked >= COLD_AGAIN &&
+				klog_reader_request(rel, part,
+									cache_entry(req->conn, topic->relid, in->partition)->position,
+									Max(max, FIRST_READ), kapi_broker))
+				work->cold_asked = kapi_now();
+			break;
+		case KLOG_OUT_OF_RANGE:
+			work->failed = true;
+			set_empty(out, KERR_OFFSET_OUT_OF_RANGE);
+			break;
+		case KLOG_BUSY:
+			work->busy = true;
+			break;
+		default:
+			work->failed = true;
+			set_empty(out, storage_error(req));
+			break;
+	}
+}
+
+/* One attempt at all partitions. */
+static void
+attempt(KRequest *req)
+{
+	const		KFetchRequest *body = req->body;
+	FetchWork  *work = req->work;
+	Oid			role = kapi_role(req);
+	bool		follower = body->replica_id >= 0 || body->replica_state.replica_id >= 0;
+
+	MemoryContextReset(work->records);
+	work->total = 0;
+	work->busy = work->cold = work->failed = work->readable = false;
+	for (int32 i = 0; i < work->resp.responses.count; i++)
+	{
+		KFetchRequestTopic *in = &body->topics.items[i];
+		KFetchResponseTopic *out = &work->resp.responses.items[i];
+		bool		busy;
+		const		KTopic *topic;
+		bool		may;
+
+		topic = req->version >= 13 ? kapi_topic_by_uuid(&in->topic_id, &busy) :
+			kapi_topic(in->topic, &busy);
+		may = topic != NULL && !follower && kacl_topic_read(topic->relid, role);
+		for (int32 p = 0; p < out->partitions.count; p++)
+		{
+			KFetchRequestPartition *in_part = &in->partitions.items[p];
+			KFetchResponsePartition *out_part = &out->partitions.items[p];
+
+			if (busy)
+			{
+				work->busy = work->readable = true;
+				set_empty(out_part, 0);
+			}
+			else if (topic == NULL)
+				set_empty(out_part, req->version >= 13 ? KERR_UNKNOWN_TOPIC_ID :
+						  KERR_UNKNOWN_TOPIC_OR_PARTITION);
+			else if (!may)
+				set_empty(out_part, KERR_TOPIC_AUTHORIZATION_FAILED);
+			else if (in_part->partition < 0 || in_part->partition >= topic->partitions)
+				set_empty(out_part, KERR_UNKNOWN_TOPIC_OR_PARTITION);
+			else
+			{
+				work->readable = true;
+				fetch_partition(req, topic, in_part, out_part);
+			}
+		}
+	}
+}
+
+/* Has the request woken when one of its partitions gets more to read than the attempt has seen. */
+static void
+watch_partitions(KRequest *req)
+{
+	const		KFetchRequest *body = req->body;
+	FetchWork  *work = req->work;
+
+	for (int32 i = 0; i < work->resp.responses.count; i++)
+	{
+		KFetchRequestTopic *in = &body->topics.items[i];
+		KFetchResponseTopic *out = &work->resp.responses.items[i];
+		bool		busy;
+		const		KTopic *topic;
+
+		topic = req->version >= 13 ? kapi_topic_by_uuid(&in->topic_id, &busy) :
+			kapi_topic(in->topic, &busy);
+		if (topic == NULL)
+			continue;
+		for (int32 p = 0; p < out->partitions.count; p++)
+		{
+			KFetchResponsePartition *out_part = &out->partitions.items[p];
+
+			if (out_part->error_code == 0 && out_part->high_watermark >= 0)
+				kapi_wait_data(req, topic->relid, out_part->partition_index,
+							   Max(out_part->high_watermark, in->partitions.items[p].fetch_offset),
+							   fetch_step);
+		}
+	}
+}
+
+static void
+fetch_step(KRequest *req)
+{
+	FetchWork  *work = req->work;
+	bool		late = kapi_now() >= work->deadline;
+
+	if (bytes_turn != kapi_turn())
+	{
+		bytes_turn = kapi_turn();
+		bytes_read = 0;
+	}
+	if (bytes_read >= MAX_TURN)
+	{
+		kapi_wait_turn(req, fetch_step);
+		return;
+	}
+
+	work->max_bytes = Min(work->max_bytes, Max(kapi_io->answer_room(), 1));
+	attempt(req);
+
+	/* Pages on disk are worth waiting for even if the client would not: it could never get them. */
+	if (work->cold && work->total == 0 && !work->failed && kapi_now() < work->cold_deadline)
+	{
+		MemoryContextReset(work->records);
+		kapi_wait_poll(req, fetch_step);
+		kapi_wait_until(req, Min(work->cold_deadline, kapi_now() + COLD_AGAIN), fetch_step);
+		return;
+	}
+	if (late || work->failed || !work->readable || work->total >= work->min_bytes)
+	{
+		kapi_answer(req, &work->resp);
+		return;
+	}
+
+	MemoryContextReset(work->records);
+	if (work->busy)
+		kapi_wait_retry(req, fetch_step);
+	else
+		kapi_wait_progress(req);
+	watch_partitions(req);
+	kapi_wait_until(req, work->deadline, fetch_step);
+}
+
+void
+kapi_fetch(KRequest *req)
+{
+	const		KFetchRequest *body = req->body;
+	FetchWork  *work;
+
+	/* An incremental fetch belongs to a session, and there is none. */
+	if (body->session_epoch != SESSION_EPOCH_INITIAL && body->session_epoch != SESSION_EPOCH_FINAL)
+	{
+		KFetchResponse resp;
+
+		kmsg_init(&kmsg_fetch_response, &resp);
+		resp.error_code = KERR_FETCH_SESSION_ID_NOT_FOUND;
+		resp.session_id = SESSION_NONE;
+		kapi_answer(req, &resp);
+		return;
+	}
+
+	work = palloc0(sizeof(FetchWork));
+	req->work = work;
+	make_response(req, &work->resp);
+	work->records = AllocSetContextCreate(req->ctx, "kafka fetched records",
+										  ALLOCSET_DEFAULT_SIZES);
+	work->max_bytes = Min(Max(body->max_bytes, 0), MAX_RESPONSE);
+	work->min_bytes = Min((Size) Max(body->min_bytes, 0), work->max_bytes);
+	work->deadline = kapi_now() + Max(body->max_wait_ms, 0);
+	work->cold_deadline = kapi_now() + Max(body->max_wait_ms, COLD_LIMIT);
+	work->cold_asked = kapi_now() - COLD_AGAIN;
+	fetch_step(req);
+}

@@ -1,0 +1,326 @@
+/*
+ * kapi_request.h
+ *		A request on its way through this module, and what handlers work with.
+ *		For src/api only.
+ */
+#ifndef KAPI_REQUEST_H
+#define KAPI_REQUEST_H
+
+#include "lib/ilist.h"
+#include "lib/pairingheap.h"
+#include "storage/lockdefs.h"
+#include "utils/palloc.h"
+#include "utils/relcache.h"
+
+#include "api/kapi.h"
+#include "log/klog.h"
+#include "topic/ktopic.h"
+#include "wire/kmsg.h"
+
+typedef struct KRequest KRequest;
+typedef struct KFetchCache KFetchCache;
+
+/*
+ * Where the last fetches of a connection ended, so that the next one need not search.  As many as
+ * fit a consumer's usual assignment; the least recently used one makes room.
+ */
+struct KApiConn
+{
+	void	   *io_conn;
+	MemoryContext ctx;
+	char	   *client;
+	char	   *protocol;
+	char	   *local_host;
+	int			local_port;
+	dlist_head	requests;		/* not finished, in order */
+	dlist_node	advance_node;	/* in the list of those whose next request may be begun */
+	bool		advance;
+	bool		trusted;		/* io->trust() has been called */
+	bool		closing;		/* io->close() has been called: begin nothing more */
+	bool		gone;			/* kapi_conn_closed() has been called */
+	KFetchCache *fetch_cache;	/* kapi_fetch.c; NULL until the first fetch */
+};
+
+/* ------------------------------------------------------------------------
+ * The table of APIs: kapi_table.c
+ * ------------------------------------------------------------------------
+ */
+typedef struct KApiEntry
+{
+	int16		key;
+
+	/*
+	 * Answers, or parks the request.  req->body is decoded.  Runs in the request's memory context,
+	 * and may throw.
+	 */
+	void		(*handle) (KRequest *req);
+
+	/* Answers with this error in the API's own shape.  NULL: the connection is closed. */
+	void		(*fail) (KRequest *req, int16 error);
+
+	/*
+	 * The request is finished, answered or not: let go of what is not in its memory.  May be NULL.
+	 */
+	void		(*end) (KRequest *req);
+
+	/* The connection has gone: must the request go on all the same?  NULL: it need not. */
+	bool		(*keep) (KRequest *req);
+
+	bool		anonymous;		/* allowed before the client is known */
+} KApiEntry;
+
+extern const KApiEntry kapi_table[];
+extern const int kapi_table_size;
+
+/* NULL when the API is not served. */
+extern const KApiEntry *kapi_entry(int key);
+
+/* ------------------------------------------------------------------------
+ * Requests
+ * ------------------------------------------------------------------------
+ */
+
+/* What a parked request waits for; see kapi_wait.h. */
+typedef struct KWait
+{
+	void		(*wake) (KRequest *req);
+
+	bool		timed;
+	int64		deadline;		/* on kapi_now()'s clock */
+	pairingheap_node time_node;
+
+	bool		for_lsn;
+	bool		quorum;			/* the durable LSN, not the flushed one */
+	XLogRecPtr	lsn;
+	pairingheap_node lsn_node;
+
+	bool		polled;
+	dlist_node	poll_node;
+
+	slist_head	watches;		/* of partitions' high watermarks */
+
+	bool		ready;			/* about to be woken */
+	dlist_node	ready_node;
+
+	int			backoff;		/* of kapi_wait_retry() */
+} KWait;
+
+typedef enum KRequestState
+{
+	KREQUEST_QUEUED,
+	KREQUEST_BEGUN,
+	KREQUEST_FINISHED
+} KRequestState;
+
+struct KRequest
+{
+	KApiConn   *conn;
+	dlist_node	node;			/* in conn->requests */
+	MemoryContext ctx;			/* all of it; goes when the answer's last chunk is released */
+	KRequestState state;
+	void	   *slot;
+	const KApiEntry *entry;
+	const		KApiInfo *info;
+	int16		version;
+	int32		correlation_id;
+	KStr		client_id;
+	uint8	   *data;
+	size_t		len;
+	size_t		body_offset;
+	void	   *body;			/* the decoded request */
+	void	   *work;			/* the handler's own, while parked */
+	struct KDdlWork *ddl;		/* kapi_ddl.c */
+	int64		begun;			/* when, on kapi_now()'s clock */
+	KWait		wait;
+	bool		parked;			/* waits for something: kapi_wait.h */
+	bool		held;			/* or for its turn to be appended: kapi_produce.c */
+	bool		ordered;		/* a Produce that has its place among the appends */
+	dlist_node	appended_node;
+	slist_node	dead_node;
+	int			chunks;			/* of the answer, not yet released */
+};
+
+/* The process' own. */
+extern const KApiIo *kapi_io;
+extern int	kapi_broker;		/* number of this process */
+extern MemoryContext kapi_context;
+
+/* Milliseconds, as told at the turn's begin. */
+extern int64 kapi_now(void);
+
+/* Which turn it is. */
+extern uint64 kapi_turn(void);
+
+/* Milliseconds since 1970. */
+extern int64 kapi_wall_clock(void);
+
+/*
+ * Finishing a request.  After one of these it must not be touched any longer, except that the
+ * handler which called it may read it until it returns.
+ */
+extern void kapi_answer(KRequest *req, const void *response);
+extern void kapi_answer_version(KRequest *req, int version, const void *response);
+extern void kapi_answer_none(KRequest *req);
+
+/*
+ * Answers nothing and closes the connection; reason: a constant for the log, NULL when said
+ * already.
+ */
+extern void kapi_close(KRequest *req, const char *reason);
+
+/* entry->fail, or closes. */
+extern void kapi_fail(KRequest *req, int16 error);
+
+/*
+ * Runs a step of a request, in its memory: the one place where errors thrown in handlers end.
+ * They are logged, and the request fails with UNKNOWN_SERVER_ERROR, if it is not finished.
+ */
+extern void kapi_run(KRequest *req, void (*step) (KRequest *req));
+
+/* The same for work that belongs to no request; false: it threw.  what: for the log's context. */
+extern bool kapi_guard(void (*step) (void *arg), void *arg, const char *what);
+
+/* ------------------------------------------------------------------------
+ * The turn's transaction: kapi_turn.c
+ * ------------------------------------------------------------------------
+ */
+
+/* Makes sure that there is one.  The current memory context stays. */
+extern void kapi_txn(void);
+
+/* After an error. */
+extern void kapi_txn_abort(void);
+
+/* At the end of the turn. */
+extern void kapi_txn_end(void);
+
+/*
+ * A relation, locked for the rest of the turn's transaction without waiting.  NULL: *busy tells
+ * whether it was the lock (try again later), else there is no such kafka_log relation any
+ * longer.
+ */
+extern Relation kapi_relation(Oid relid, LOCKMODE mode, bool *busy);
+
+/* The role whose rights the client has; InvalidOid: none. */
+extern Oid	kapi_role(KRequest *req);
+
+/* The same by the settings, without looking the role up. */
+extern bool kapi_is_refused(KApiConn *conn);
+
+/* ------------------------------------------------------------------------
+ * What requests name, and parts of answers: kapi_lookup.c
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * Looks a topic up without waiting; good until the turn's end.  NULL: *busy tells whether the
+ * catalog was locked (try again later), else there is none.
+ */
+extern const KTopic *kapi_topic(KStr name, bool *busy);
+extern const KTopic *kapi_topic_by_uuid(const KUuid * id, bool *busy);
+
+/*
+ * Tries the step again later, because something was busy; after too long a time the request
+ * fails with REQUEST_TIMED_OUT.
+ */
+extern void kapi_retry(KRequest *req, void (*step) (KRequest *req));
+
+extern KUuid kapi_uuid(const pg_uuid_t *id);
+extern bool kapi_uuid_is_zero(const KUuid * id);
+
+/* A copy with a terminator; NULL when it is null or has a zero byte inside. */
+extern char *kapi_cstring(KStr s);
+
+/* NULL: the null string.  Not copied. */
+extern KStr kapi_kstr(const char *s);
+
+/*
+ * first[i] becomes the index of the first string that is equal to strings[i]; null equals
+ * nothing.
+ */
+extern void kapi_find_first(const KStr * strings, int32 n, int32 *first);
+
+/*
+ * n structs for the array that stands at this offset in the message or struct of desc, each with
+ * its defaults, in the current memory context.  *sub, if asked for, becomes their descriptor.
+ */
+extern void *kapi_items(const KMsgDesc * desc, Size offset, int32 n, const KMsgDesc * *sub);
+
+/* The address that this connection's clients are to use for this node. */
+extern void kapi_endpoint(KApiConn *conn, KStr * host, int32 *port);
+
+/* Kafka's authorized operations, as a bit field. */
+extern int32 kapi_topic_operations(const KTopic * topic, Oid role);
+extern int32 kapi_cluster_operations(Oid role);
+
+/*
+ * Kafka's error code for the leader epoch that a client believes in (-1: none); 0 if it is
+ * right.
+ */
+extern int16 kapi_check_epoch(int32 epoch);
+
+/* ------------------------------------------------------------------------
+ * CREATE and DROP through the DDL process: kapi_ddl.c
+ * ------------------------------------------------------------------------
+ */
+typedef struct KDdlJob
+{
+	KApiDdl		ddl;
+	int			index;			/* of the topic in the request, for whoever asked */
+	uint64		ticket;			/* 0: not handed over */
+	bool		done;
+	KApiDdlResult result;
+} KDdlJob;
+
+/*
+ * Has jobs done, and parks the request until they are, and durable, or the time is over: then
+ * what is not done has the error REQUEST_TIMED_OUT.  "then" continues the request.
+ */
+extern void kapi_ddl_run(KRequest *req, KDdlJob *jobs, int n, int timeout_ms,
+						 void (*then) (KRequest *req));
+
+/* ------------------------------------------------------------------------
+ * Handlers
+ * ------------------------------------------------------------------------
+ */
+extern void kapi_api_versions(KRequest *req);
+extern void kapi_api_versions_unsupported(KRequest *req);
+extern void kapi_api_versions_fail(KRequest *req, int16 error);
+extern void kapi_metadata(KRequest *req);
+extern void kapi_metadata_fail(KRequest *req, int16 error);
+extern void kapi_describe_cluster(KRequest *req);
+extern void kapi_describe_cluster_fail(KRequest *req, int16 error);
+extern void kapi_find_coordinator(KRequest *req);
+extern void kapi_find_coordinator_fail(KRequest *req, int16 error);
+extern void kapi_produce(KRequest *req);
+extern void kapi_produce_fail(KRequest *req, int16 error);
+extern void kapi_produce_end(KRequest *req);
+extern bool kapi_produce_keep(KRequest *req);
+extern void kapi_fetch(KRequest *req);
+extern void kapi_fetch_fail(KRequest *req, int16 error);
+extern void kapi_list_offsets(KRequest *req);
+extern void kapi_list_offsets_fail(KRequest *req, int16 error);
+extern void kapi_create_topics(KRequest *req);
+extern void kapi_create_topics_fail(KRequest *req, int16 error);
+extern void kapi_delete_topics(KRequest *req);
+extern void kapi_delete_topics_fail(KRequest *req, int16 error);
+extern void kapi_ddl_end(KRequest *req);
+extern void kapi_init_producer_id(KRequest *req);
+extern void kapi_init_producer_id_fail(KRequest *req, int16 error);
+
+/* kapi_produce.c: appends what is collected, as far as locks are free. */
+extern void kapi_produce_flush(void);
+
+/* Is anything collected that should be tried now? */
+extern bool kapi_produce_pending(void);
+
+/* So much that it should not wait for the end of the turn? */
+extern bool kapi_produce_is_full(void);
+
+/* End of the last append. */
+extern XLogRecPtr kapi_produce_lsn(void);
+
+/* Milliseconds until something is to be tried again, -1: nothing is. */
+extern long kapi_produce_timeout(void);
+
+#endif							/* KAPI_REQUEST_H */

@@ -1,0 +1,33 @@
+/*
+ * kapi_table.c
+ *		The APIs that are served.  What is not here is not advertised, and closes the connection.
+ */
+#include "postgres.h"
+
+#include "api/kapi_request.h"
+
+const KApiEntry kapi_table[] = {
+	{KAPI_PRODUCE, kapi_produce, kapi_produce_fail, kapi_produce_end, kapi_produce_keep, false},
+	{KAPI_FETCH, kapi_fetch, kapi_fetch_fail, NULL, NULL, false},
+	{KAPI_LIST_OFFSETS, kapi_list_offsets, kapi_list_offsets_fail, NULL, NULL, false},
+	{KAPI_METADATA, kapi_metadata, kapi_metadata_fail, kapi_ddl_end, NULL, false},
+	{KAPI_FIND_COORDINATOR, kapi_find_coordinator, kapi_find_coordinator_fail, NULL, NULL, false},
+	{KAPI_API_VERSIONS, kapi_api_versions, kapi_api_versions_fail, NULL, NULL, true},
+	{KAPI_CREATE_TOPICS, kapi_create_topics, kapi_create_topics_fail, kapi_ddl_end, NULL, false},
+	{KAPI_DELETE_TOPICS, kapi_delete_topics, kapi_delete_topics_fail, kapi_ddl_end, NULL, false},
+	{KAPI_INIT_PRODUCER_ID, kapi_init_producer_id, kapi_init_producer_id_fail, NULL, NULL, false},
+	{KAPI_DESCRIBE_CLUSTER, kapi_describe_cluster, kapi_describe_cluster_fail, NULL, NULL, false}
+};
+
+const int	kapi_table_size = lengthof(kapi_table);
+
+const KApiEntry *
+kapi_entry(int key)
+{
+	for (int i = 0; i < kapi_table_size; i++)
+	{
+		if (kapi_table[i].key == key)
+			return &kapi_table[i];
+	}
+	return NULL;
+}
