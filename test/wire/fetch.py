@@ -1,0 +1,230 @@
+"""Fetch and ListOffsets: every version, limits, waiting, offsets and times."""
+import threading
+
+from ktap import *
+from kwire import batches, now_ms, values
+
+
+def versions():
+    with Client() as c:
+        name, topic_id = make_topic(c)
+        for i in range(5):
+            produce(c, name, batch([b'%d' % i]))
+        for v in every_version('Fetch'):
+            for isolation in (0, 1):
+                p = fetch(c, topic_id if v >= 13 else name, 0, version=v,
+                          isolation_level=isolation)
+                same((err(p['error_code']), p['high_watermark'], p['last_stable_offset'],
+                      [x for _, x in values(p['records'])]),
+                     ('NONE', 5, 5, [b'0', b'1', b'2', b'3', b'4']),
+                     'Fetch %d isolation %d' % (v, isolation))
+                same(p['aborted_transactions'], [] if isolation else None,
+                     'Fetch %d isolation %d: aborted transactions' % (v, isolation))
+                if v >= 5:
+                    same(p['log_start_offset'], 0, 'Fetch %d: log start' % v)
+                if v >= 11:
+                    same(p['preferred_read_replica'], -1, 'Fetch %d: preferred replica' % v)
+            p = fetch(c, topic_id if v >= 13 else name, 5, version=v, max_wait_ms=0)
+            same((err(p['error_code']), p['high_watermark'], p['records']), ('NONE', 5, b''),
+                 'Fetch %d at the end: no records' % v)
+            p = fetch(c, topic_id if v >= 13 else name, 6, version=v)
+            same((err(p['error_code']), p['high_watermark'], p['records']),
+                 ('OFFSET_OUT_OF_RANGE', -1, b''), 'Fetch %d beyond the end' % v)
+            p = fetch(c, topic_id if v >= 13 else name, -5, version=v)
+            same(err(p['error_code']), 'OFFSET_OUT_OF_RANGE', 'Fetch %d before the start' % v)
+            p = fetch(c, topic_id if v >= 13 else name, 0, 7, version=v, max_wait_ms=0)
+            same(err(p['error_code']), 'UNKNOWN_TOPIC_OR_PARTITION',
+                 'Fetch %d: no such partition' % v)
+            p = fetch(c, b'\6' * 16 if v >= 13 else 'none-such', 0, version=v, max_wait_ms=0)
+            same(err(p['error_code']),
+                 'UNKNOWN_TOPIC_ID' if v >= 13 else 'UNKNOWN_TOPIC_OR_PARTITION',
+                 'Fetch %d: no such topic' % v)
+            if v >= 9:
+                p = fetch(c, topic_id if v >= 13 else name, 0, version=v,
+                          current_leader_epoch=1000)
+                same(err(p['error_code']), 'UNKNOWN_LEADER_EPOCH',
+                     'Fetch %d with an epoch to come' % v)
+
+
+def limits():
+    with Client() as c:
+        name, _ = make_topic(c, partitions=3)
+        for i in range(20):
+            produce(c, name, batch([b'x' * 1000]), i % 2)
+        size = len(batch([b'x' * 1000]))
+
+        def ask(first, max_bytes, partition_max_bytes, offset=0):
+            t = {'topic': name, 'partitions': [
+                {'partition': p, 'fetch_offset': offset, 'partition_max_bytes': partition_max_bytes,
+                 'current_leader_epoch': -1, 'log_start_offset': -1}
+                for p in ((0, 1, 2) if first == 0 else (2, 1, 0))]}
+            r = c.request('Fetch', 11, {'replica_id': -1, 'max_wait_ms': 0, 'min_bytes': 1,
+                                        'max_bytes': max_bytes, 'session_epoch': -1,
+                                        'topics': [t]})
+            return {p['partition_index']: len(batches(p['records']))
+                    for p in r['responses'][0]['partitions']}
+        same(ask(0, 1 << 20, 1 << 20), {0: 10, 1: 10, 2: 0}, 'no limits')
+        same(ask(0, 1 << 20, size * 3), {0: 3, 1: 3, 2: 0}, 'three batches a partition')
+        same(ask(0, size * 4, size * 3), {0: 3, 1: 1, 2: 0}, 'four batches in all')
+        same(ask(0, 1, 1), {0: 1, 1: 0, 2: 0}, 'the first batch of the first partition at least')
+        same(ask(2, 1, 1), {0: 0, 1: 1, 2: 0}, 'of the first that has any')
+        same(ask(0, 0, 0), {0: 1, 1: 0, 2: 0}, 'even with limits of 0')
+        same(ask(0, 1 << 20, 1), {0: 1, 1: 0, 2: 0}, 'only the first partition exceeds its limit')
+        same(ask(0, 1 << 20, 1 << 20, 7), {0: 3, 1: 3, 2: 0}, 'from the middle')
+
+
+def inside_a_batch():
+    with Client() as c:
+        name, _ = make_topic(c)
+        produce(c, name, batch([b'%d' % i for i in range(10)]))
+        produce(c, name, batch([b'%d' % i for i in range(10)]))
+        for offset, base in ((0, 0), (5, 0), (9, 0), (10, 10), (19, 10)):
+            p = fetch(c, name, offset)
+            same(batches(p['records'])[0]['base_offset'], base,
+                 'offset %d is in the batch of %d' % (offset, base))
+
+
+def waiting():
+    with Client() as c, Client() as other:
+        name, _ = make_topic(c, partitions=2)
+
+        def timed(**params):
+            start = time.monotonic()
+            p = fetch(c, name, 0, **params)
+            return p, time.monotonic() - start
+        p, t = timed(max_wait_ms=0)
+        same(p['records'], b'', 'nothing there, no wait')
+        p, t = timed(max_wait_ms=300)
+        ok(p['records'] == b'' and t >= 0.29, 'waits as long as it was asked to')
+
+        def later(seconds, partition, data):
+            def run():
+                time.sleep(seconds)
+                produce(other, name, data, partition)
+            thread = threading.Thread(target=run)
+            thread.start()
+            return thread
+        thread = later(0.2, 0, batch([b'woken']))
+        p, t = timed(max_wait_ms=60000)
+        thread.join()
+        same([v for _, v in values(p['records'])], [b'woken'], 'woken by a record')
+        ok(t < 30, 'at once, not when its time was over')
+
+        # min_bytes: one record is not enough
+        thread = later(0.2, 1, batch([b'y' * 2000]))
+        c.send('Fetch', 11, {'replica_id': -1, 'max_wait_ms': 60000, 'min_bytes': 3000,
+                             'max_bytes': 1 << 20, 'session_epoch': -1, 'topics': [
+                                 {'topic': name, 'partitions': [
+                                     {'partition': p, 'fetch_offset': o,
+                                      'partition_max_bytes': 1 << 20, 'log_start_offset': -1,
+                                      'current_leader_epoch': -1}
+                                     for p, o in ((0, 1), (1, 0))]}]})
+        thread.join()
+        later(0.1, 0, batch([b'z' * 2000])).join()
+        r = c.receive('Fetch', 11)
+        same([len(p['records']) > 2000 for p in r['responses'][0]['partitions']], [True, True],
+             'min_bytes is counted over all partitions')
+
+        # Nothing asked for: answered at once
+        start = time.monotonic()
+        r = c.request('Fetch', 11, {'replica_id': -1, 'max_wait_ms': 60000, 'min_bytes': 1,
+                                    'max_bytes': 1 << 20, 'session_epoch': -1, 'topics': []})
+        ok(r['responses'] == [] and time.monotonic() - start < 30, 'an empty fetch does not wait')
+
+        # A client that leaves while it waits
+        for _ in range(20):
+            with Client() as gone:
+                gone.send('Fetch', 11, {'replica_id': -1, 'max_wait_ms': 60000, 'min_bytes': 1,
+                                        'max_bytes': 1 << 20, 'session_epoch': -1, 'topics': [
+                                            {'topic': name, 'partitions': [
+                                                {'partition': 0, 'fetch_offset': 2,
+                                                 'partition_max_bytes': 1 << 20,
+                                                 'log_start_offset': -1,
+                                                 'current_leader_epoch': -1}]}]})
+        produce(c, name, batch([b'after']))
+        same([v for _, v in values(fetch(c, name, 2)['records'])], [b'after'],
+             'clients that left are forgotten')
+
+
+def sessions():
+    with Client() as c:
+        name, _ = make_topic(c)
+        t = {'topic': name, 'partitions': [
+            {'partition': 0, 'fetch_offset': 0, 'partition_max_bytes': 1 << 20,
+             'current_leader_epoch': -1, 'log_start_offset': -1}]}
+        for session, epoch in ((0, 1), (0, 5), (12345, 1), (12345, 77)):
+            r = c.request('Fetch', 11, {'replica_id': -1, 'max_wait_ms': 0, 'min_bytes': 1,
+                                        'max_bytes': 1000, 'session_id': session,
+                                        'session_epoch': epoch, 'topics': [t]})
+            same((err(r['error_code']), r['session_id'], r['responses']),
+                 ('FETCH_SESSION_ID_NOT_FOUND', 0, []),
+                 'no session %d epoch %d' % (session, epoch))
+        for session, epoch in ((0, -1), (12345, -1), (12345, 0), (0, 0)):
+            r = c.request('Fetch', 11, {'replica_id': -1, 'max_wait_ms': 0, 'min_bytes': 1,
+                                        'max_bytes': 1000, 'session_id': session,
+                                        'session_epoch': epoch, 'topics': [t]})
+            same((r['error_code'], len(r['responses'])), (0, 1),
+                 'a full fetch, session %d epoch %d' % (session, epoch))
+            if not REFERENCE:
+                same(r['session_id'], 0, 'opens no session')
+
+
+def list_offsets():
+    with Client() as c:
+        name, _ = make_topic(c, partitions=2)
+        times = [1000, 3000, 2000, 5000, 5000, 4000]
+        for t in times:
+            produce(c, name, batch([b'a', b'b'], timestamp=t))
+        for v in every_version('ListOffsets'):
+            def ask(timestamp, partition=0):
+                p = list_offset(c, name, timestamp, partition, version=v)
+                return err(p['error_code']), p['offset'], p['timestamp']
+            tag = 'ListOffsets %d: ' % v
+            same(ask(-1), ('NONE', 12, -1), tag + 'latest')
+            same(ask(-2), ('NONE', 0, -1), tag + 'earliest')
+            same(ask(-1, 1), ('NONE', 0, -1), tag + 'latest of an empty partition')
+            same(ask(1), ('NONE', 0, 1000), tag + 'before all')
+            same(ask(1000), ('NONE', 0, 1000), tag + 'the first')
+            same(ask(1001), ('NONE', 2, 3000), tag + 'after the first')
+            same(ask(3001), ('NONE', 6, 5000), tag + 'not what is older, though later')
+            same(ask(5000), ('NONE', 6, 5000), tag + 'the last')
+            same(ask(5001), ('NONE', -1, -1), tag + 'after all')
+            same(ask(1, 1), ('NONE', -1, -1), tag + 'by time in an empty partition')
+            for timestamp, since, expected in ((-3, 7, ('NONE', 6, 5000)), (-4, 8, ('NONE', 0, -1)),
+                                               (-5, 9, ('NONE', -1, -1)),
+                                               (-6, 11, ('NONE', -1, -1)), (-7, 99, None),
+                                               (-100, 99, None)):
+                same(ask(timestamp), expected if v >= since else ('UNSUPPORTED_VERSION', -1, -1),
+                     tag + 'timestamp %d' % timestamp)
+            same(ask(-1, 5)[0], 'UNKNOWN_TOPIC_OR_PARTITION', tag + 'no such partition')
+            same(ask(-1, -1)[0], 'UNKNOWN_TOPIC_OR_PARTITION', tag + 'partition -1')
+            if v >= 4:
+                p = list_offset(c, name, -1, version=v)
+                ok(p['leader_epoch'] >= 0, tag + 'leader epoch')
+                p = list_offset(c, name, -1, version=v, current_leader_epoch=1000)
+                same(err(p['error_code']), 'UNKNOWN_LEADER_EPOCH', tag + 'an epoch to come')
+            if v >= 7:
+                same(list_offset(c, name, -3, 1, version=v)['offset'], -1,
+                     tag + 'greatest timestamp of an empty partition')
+        p = list_offset(c, 'none-such', -1)
+        same(err(p['error_code']), 'UNKNOWN_TOPIC_OR_PARTITION', 'no such topic')
+        r = c.request('ListOffsets', 7, {'replica_id': -1, 'topics': [
+            {'name': name, 'partitions': [{'partition_index': 0, 'timestamp': -1},
+                                          {'partition_index': 0, 'timestamp': -2}]}]})
+        same({err(p['error_code']) for p in r['topics'][0]['partitions']}, {'INVALID_REQUEST'},
+             'a partition named twice')
+
+
+def within_a_batch_by_time():
+    with Client() as c:
+        from kwire import record
+        name, _ = make_topic(c)
+        payload = b''.join(record(i, None, b'x', d) for i, d in enumerate((0, 10, 5, 20)))
+        produce(c, name, batch([b'x'] * 4, timestamp=1000, max_timestamp=1020, payload=payload))
+        for t, expected in ((1000, (0, 1000)), (1001, (1, 1010)), (1010, (1, 1010)),
+                            (1011, (3, 1020)), (1021, (-1, -1)), (-3, (3, 1020))):
+            p = list_offset(c, name, t)
+            same((p['offset'], p['timestamp']), expected, 'time %d in a batch' % t)
+
+
+main(versions, limits, inside_a_batch, waiting, sessions, list_offsets, within_a_batch_by_time)
