@@ -56,6 +56,7 @@ SELECT * FROM kafka.fetch('f', 0, 0, NULL);
 
 -- waiting
 CALL kafka.wait('f', 0, 5, '1 hour');
+CALL kafka.wait('f', 0, 5, '170000000 years');
 CALL kafka.wait('f', 1, 0, '10 ms');
 CALL kafka.wait('f', 1, 0, '0');
 CALL kafka.wait('f', 2, 0, '0');
@@ -68,7 +69,7 @@ ROLLBACK;
 DO $$ BEGIN CALL kafka.wait('f', 1, 0, '10 ms'); END $$;
 -- Ctrl-C, or here a timeout, ends it at once
 SET statement_timeout = '200ms';
-CALL kafka.wait('f', 1, 0, '1 hour');
+CALL kafka.wait('f', 1, 0, '170000000 years');
 SELECT * FROM kafka.fetch('f', 1, 0, max_wait => '1 hour');
 RESET statement_timeout;
 

@@ -4,6 +4,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "access/table.h"
 #include "access/xact.h"
 #include "executor/spi.h"
@@ -39,7 +41,7 @@ typedef enum Right
  * is no such topic.
  */
 static Relation
-open_topic(const char *name, Right right, LOCKMODE lockmode, const KTopic * *topic)
+open_topic(const char *name, Right right, LOCKMODE lockmode, const KTopic **topic)
 {
 	Relation	rel;
 	bool		may;
@@ -67,7 +69,7 @@ open_topic(const char *name, Right right, LOCKMODE lockmode, const KTopic * *top
 
 /* ERROR unless the topic has this partition. */
 static void
-check_partition(const KTopic * topic, int32 partition)
+check_partition(const KTopic *topic, int32 partition)
 {
 	if (partition < 0 || partition >= topic->partitions)
 		ereport(ERROR,
@@ -78,22 +80,22 @@ check_partition(const KTopic * topic, int32 partition)
 				 errhint("Its partitions are 0 to %d.", topic->partitions - 1)));
 }
 
-/* An interval as whole milliseconds, rounded up; ERROR when it is negative. */
+/*
+ * An interval as whole milliseconds, rounded up, and at most some 30 years; ERROR when it is
+ * negative.
+ */
 static int64
 interval_ms(const Interval *interval, const char *name)
 {
-	int64		days = (int64) interval->month * DAYS_PER_MONTH + interval->day;
-	int64		us;
+	const double max = 1e12;
+	double		days = (double) interval->month * DAYS_PER_MONTH + interval->day;
+	double		ms = days * SECS_PER_DAY * 1000 + ceil(interval->time / 1000.0);
 
-	if (pg_mul_s64_overflow(days, USECS_PER_DAY, &us) ||
-		pg_add_s64_overflow(us, interval->time, &us) ||
-		us > PG_INT64_MAX - 999)
-		return PG_INT64_MAX / 1000;
-	if (us < 0)
+	if (ms < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s must not be negative", name)));
-	return (us + 999) / 1000;
+	return (int64) Min(ms, max);
 }
 
 /*
@@ -105,7 +107,7 @@ produce(FunctionCallInfo fcinfo, Datum value)
 {
 	Datum		values[KTABLE_NCOLUMNS] = {0};
 	bool		isnull[KTABLE_NCOLUMNS];
-	const		KTopic *topic;
+	const KTopic *topic;
 	Relation	rel;
 	int32		partition;
 
@@ -159,7 +161,7 @@ ksql_produce_jsonb(PG_FUNCTION_ARGS)
 
 /* ERROR unless the offset is one that the partition has, or will give next. */
 static void
-check_offset(const KTopic * topic, KLogPartition * part, int64 offset)
+check_offset(const KTopic *topic, KLogPartition *part, int64 offset)
 {
 	int64		start = klog_log_start(part);
 	int64		end = klog_end_offset(part);
@@ -186,7 +188,7 @@ Datum
 ksql_fetch(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	const		KTopic *topic;
+	const KTopic *topic;
 	KLogPartition *part;
 	KTableReader *reader;
 	Relation	rel;
@@ -249,7 +251,7 @@ ksql_fetch(PG_FUNCTION_ARGS)
 Datum
 ksql_wait(PG_FUNCTION_ARGS)
 {
-	const		KTopic *topic;
+	const KTopic *topic;
 	Relation	rel;
 	Oid			relid;
 	int32		partition;
@@ -287,7 +289,7 @@ ksql_wait(PG_FUNCTION_ARGS)
 Datum
 ksql_offset_at(PG_FUNCTION_ARGS)
 {
-	const		KTopic *topic;
+	const KTopic *topic;
 	KLogFound	found;
 	Relation	rel;
 	int32		partition;

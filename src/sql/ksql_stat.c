@@ -32,7 +32,7 @@ ksql_topic_partitions(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	Oid			relid = PG_GETARG_OID(0);
-	const		KTopic *topic;
+	const KTopic *topic;
 	Relation	rel;
 	int32		leader_epoch;
 

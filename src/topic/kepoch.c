@@ -167,19 +167,26 @@ bool
 kepoch_startup(void)
 {
 	int32		epoch = KEPOCH_UNKNOWN;
+	bool		wrote;
 
 	Assert(!RecoveryInProgress());
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (OidIsValid(kcatalog_relation("leader_epoch")))
 		epoch = claim_row();
+	wrote = TransactionIdIsValid(GetTopTransactionIdIfAny());
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 
 	if (epoch == KEPOCH_UNKNOWN)
 		return false;
-	/* The commit may have been asynchronous, or another's that is still on its way to disk. */
-	XLogFlush(GetXLogInsertRecPtr());
+
+	/*
+	 * Our commit may have been asynchronous.  If the row was right already, its commit precedes
+	 * all that will be appended, and is durable when that is.
+	 */
+	if (wrote)
+		XLogFlush(XactLastCommitEnd);
 	publish_epoch(epoch);
 	return true;
 }
