@@ -411,8 +411,10 @@ store_value(const ConfigRule *rule, const ConfigValue *value, KTopicConfig *conf
 void
 ktopic_config_defaults(KTopicConfig *config)
 {
-	memset(config, 0, sizeof(*config));
-	for (int i = 0; i < (int) lengthof(rules); i++)
+	static KTopicConfig defaults;
+	static bool known = false;
+
+	for (int i = 0; !known && i < (int) lengthof(rules); i++)
 	{
 		ConfigValue value = {0};
 
@@ -420,8 +422,10 @@ ktopic_config_defaults(KTopicConfig *config)
 			continue;
 		if (parse_value(&rules[i], rules[i].def.default_value, &value) != NULL)
 			elog(ERROR, "bad default of topic config \"%s\"", rules[i].def.name);
-		store_value(&rules[i], &value, config);
+		store_value(&rules[i], &value, &defaults);
 	}
+	known = true;
+	*config = defaults;
 }
 
 /*
