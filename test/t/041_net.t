@@ -167,12 +167,16 @@ is(join(' ', map { answer($client) } 1 .. 3), '4 5 6',
 # -------------------------------------------------------------------------------------------
 # Frames that are none
 # -------------------------------------------------------------------------------------------
-for my $length (0, 0xffffffff, 0x80000000, 0x7fffffff, 1024 * 1024 + 1)
+for my $length (0, 0xffffffff, 0x80000000, 0x7fffffff, 64 * 1024 + 1)
 {
 	$client = client();
 	put($client, pack('N', $length));
 	is_closed($client, "a frame of $length bytes is refused");
 }
+$client = client();
+put($client, api_versions(1) . pack('N', 1024 * 1024 + 1));
+is(answer($client), 1, 'a client that is known');
+is_closed($client, 'may not send more than kafka_pg.max_request_size either');
 $client = client();
 put($client, api_versions(1) . pack('N', 0xffffffff));
 is(answer($client), 1, 'what came before a bad frame is answered');
@@ -247,6 +251,8 @@ $client->blocking(0);
 # -------------------------------------------------------------------------------------------
 my $before = proc_status('RssAnon', broker_pids());
 my $holder = client();
+put($holder, api_versions(1));
+is(answer($holder), 1, 'a client has shown who it is');
 put($holder, pack('N', 1024 * 1024) . 'x' x 10);
 sleep 0.2;
 $client = client();
@@ -377,11 +383,14 @@ $node->append_conf('postgresql.conf', "kafka_pg.max_connections = 1000\nkafka_pg
 	  . "max_files_per_process = 100\n");
 $node->stop('fast');
 my $from = -s $node->logfile;
-system('sh', '-c', 'ulimit -n 256; exec pg_ctl -w -D "$0" -l "$1" start', $node->data_dir, $node->logfile) == 0
+system('sh', '-c', 'ulimit -n 256; exec pg_ctl -w -D "$0" -l "$1" start',
+	$node->data_dir, $node->logfile) == 0
   or die 'the server does not start';
 $node->_update_pid(1);
 wait_listening();
-like(slurp_file($node->logfile, $from), qr/can have only \d+ connections of kafka_pg.max_connections = 1000/,
+like(
+	slurp_file($node->logfile, $from),
+	qr/can have only \d+ connections of kafka_pg.max_connections = 1000/,
 	'the log says that there are too few descriptors');
 my ($some, $held) = served(200);
 cmp_ok($some, '<', 150, "$some of 200 clients are served");

@@ -9,7 +9,6 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = KafkaPg->broker('main');
-my $bootstrap = $node->bootstrap;
 
 $node->safe_psql('postgres', <<'SQL');
 SELECT kafka.create_topic('live', 4);
@@ -19,14 +18,15 @@ $node->kcat({ in => join('', map { "line $_\n" } 1 .. 1000) }, '-P', '-t', 'live
 $node->kcat({ in => "one\n" }, '-P', '-t', 'idle');
 
 # Clients that never stop by themselves.
-my ($in, $out, $err) = ('') x 3;
 my @clients;
-for my $command (
-	"while :; do echo x; sleep 0.01; done | kcat -q -P -b $bootstrap -t live",
-	"exec kcat -q -C -b $bootstrap -t live",
-	"exec kcat -q -C -b $bootstrap -t idle")
 {
-	push @clients, IPC::Run::start([ 'sh', '-c', $command ], \$in, '>', '/dev/null', '2>', '/dev/null');
+	local %ENV = $node->_get_env(KAFKA_BOOTSTRAP => $node->bootstrap);
+	for my $args ([ 'produce', 'live' ], [ 'consume', 'live' ], [ 'consume', 'idle' ])
+	{
+		push @clients,
+		  IPC::Run::start([ '/usr/bin/python3', 'test/clients/endless.py', @$args ],
+			'<', \'', '>', '/dev/null', '2>', '/dev/null');
+	}
 }
 $node->poll_query_until('postgres',
 	q{SELECT sum(high_watermark) > 1100 FROM kafka.partitions WHERE topic = 'live'})
