@@ -861,7 +861,8 @@ static int
 touch(void)
 {
 	size_t		bytes = (size_t) number_option("mb") << 20;
-	char	   *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char	   *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+							  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (memory == MAP_FAILED)
 		die("no memory: %s", strerror(errno));
