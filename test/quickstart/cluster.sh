@@ -30,7 +30,7 @@ server_runs() {
 }
 
 start_server() {
-	as_postgres "$bindir/pg_ctl" -D "$PGDATA" -l "$log" -w -t 300 start >/dev/null || {
+	as_postgres "$bindir/pg_ctl" -D "$PGDATA" -l "$log" -w -t 300 start >/dev/null 2>&1 || {
 		tail -20 "$log" >&2
 		die "the server did not start; the end of its log, $log, is above"
 	}
