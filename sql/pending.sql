@@ -146,6 +146,9 @@ SELECT count(*) FROM w WHERE value = 'failed';
 BEGIN;
 SELECT w(0, 'prepared');
 PREPARE TRANSACTION 'p';
+BEGIN;
+INSERT INTO topics.w (partition, "offset", value) VALUES (0, 1000000, 'prepared');
+PREPARE TRANSACTION 'p';
 SELECT count(*) FROM w WHERE value = 'prepared';
 
 -- a topic dropped by the transaction that produced to it, and one created by it

@@ -62,8 +62,8 @@ extern int64 ktable_visible_end(Relation rel, int32 partition);
  *
  * The reader lives in the memory context that was current at ktable_reader_open, holds no pin and
  * no lock between calls (the caller keeps its AccessShareLock on the relation), and checks for
- * interrupts.  Values of ktable_reader_next are good until its next call; columns that were not asked
- * for are null.
+ * interrupts.  Values of ktable_reader_next are good until its next call; columns that were not
+ * asked for are null.
  */
 typedef struct KTableReader KTableReader;
 

@@ -238,9 +238,9 @@ ktable_custom_set_ranges(KTableCustomScan *scan)
 				continue;
 			if (limits.since_known)
 			{
-				KLogFound	found = klog_find_timestamp(rel, klog_attach(rel, range->partition, false),
-														ktable_timestamp_to_ms(limits.since),
-														range->limit);
+				KLogPartition *part = klog_attach(rel, range->partition, false);
+				int64		since = ktable_timestamp_to_ms(limits.since);
+				KLogFound	found = klog_find_timestamp(rel, part, since, range->limit);
 
 				/* Nothing before it is as late. */
 				if (found.offset < 0)

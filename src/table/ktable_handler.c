@@ -39,6 +39,7 @@ static const struct
 	const char *name;
 	Oid			type;			/* InvalidOid: kafka.header[] */
 }			ktable_columns[KTABLE_NCOLUMNS] =
+
 {
 	{"partition", INT4OID},
 	{"offset", INT8OID},
@@ -418,7 +419,7 @@ ktable_xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			ktable_pending_at_xact_end(event == XACT_EVENT_COMMIT);
+			ktable_pending_at_xact_end();
 			ktable_read_at_xact_end();
 			ktable_tid_at_xact_end();
 			break;

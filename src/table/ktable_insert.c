@@ -202,8 +202,9 @@ ktable_restore_begin(KTableRestore *restore, Relation rel)
 				 errhint("Leave the column \"offset\" out to have offsets assigned.")));
 
 	/*
-	 * A file that this transaction has made is seen by nobody else.  In any other
-	 * nobody may append before we are done, and a lock that brokers take conditionally keeps them away.
+	 * A file that this transaction has made is seen by nobody else.  To any other nobody may
+	 * append before we are done: this lock conflicts with that of producers, who wait for it, and
+	 * of brokers, who try again.
 	 */
 	if (rel->rd_createSubid == InvalidSubTransactionId &&
 		rel->rd_firstRelfilelocatorSubid == InvalidSubTransactionId &&
@@ -222,6 +223,7 @@ ktable_restore_begin(KTableRestore *restore, Relation rel)
 	restore->how.leader_epoch = kepoch_current();
 	/* It is there at once, and so has to be dead at once if only a savepoint is rolled back. */
 	restore->how.xid = GetCurrentTransactionId();
+	ktable_pending_wrote();
 	restore->how.explicit_offsets = true;
 	restore->how.segment_bytes = config.segment_bytes;
 	restore->how.segment_ms = config.segment_ms;

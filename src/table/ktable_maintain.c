@@ -155,7 +155,7 @@ ktable_copy_for_cluster(Relation old, Relation new, Relation index, bool use_sor
 	*tups_recently_dead = 0;
 }
 
-/* Records that may be read; those of transactions that failed and control records are among them. */
+/* Offsets that may be read; those of failed transactions and of control records are among them. */
 static double
 ktable_count_records(Relation rel, int32 partitions)
 {

@@ -87,7 +87,7 @@ typedef struct KPendingPartition
 static MemoryContext kpending_context = NULL;
 static const KAllocator *kpending_allocator;
 static HTAB *kpending_partitions;
-static KPendingPartition *kpending_first;
+static KPendingPartition *kpending_first = NULL;
 static int	kpending_count;
 static BufFile *kpending_file;
 static int	kpending_file_end_no;
@@ -95,6 +95,9 @@ static off_t kpending_file_end;
 static size_t kpending_memory;	/* in builders and finished batches */
 static int	kpending_deepest;	/* no mark has a higher level */
 static KBuffer kpending_compressed;
+
+/* The transaction has appended before its commit. */
+static bool kpending_wrote = false;
 
 static void
 kpending_begin(void)
@@ -722,27 +725,33 @@ ktable_pending_commit(void)
 	KSTOP("ktable-after-append");
 }
 
+void
+ktable_pending_wrote(void)
+{
+	kpending_wrote = true;
+}
+
 /* The batches wait for their transaction in this process's memory, which a prepared one leaves. */
 void
 ktable_pending_prepare(void)
 {
-	if (kpending_context == NULL)
-		return;
+	bool		produced = kpending_wrote;
+
 	for (KPendingPartition *entry = kpending_first; entry != NULL; entry = entry->next)
-	{
-		if (entry->nbatches > 0 || entry->builder.record_count > 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("cannot PREPARE a transaction that has produced records")));
-	}
+		produced |= entry->nbatches > 0 || entry->builder.record_count > 0;
+	if (produced)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot PREPARE a transaction that has produced records")));
 }
 
 /* Memory goes with TopTransactionContext, the file with the resource owner. */
 void
-ktable_pending_at_xact_end(bool committed)
+ktable_pending_at_xact_end(void)
 {
 	kpending_context = NULL;
 	kpending_partitions = NULL;
 	kpending_first = NULL;
 	kpending_file = NULL;
+	kpending_wrote = false;
 }

@@ -19,6 +19,12 @@
 /* Adds a record, whose partition and timestamp are chosen and checked. */
 extern void ktable_pending_add(Relation rel, const KTopic *topic, const KTableRecord *record);
 
+/*
+ * The transaction has written rows with offsets: their fate is watched by this process, so that it
+ * cannot be prepared either.
+ */
+extern void ktable_pending_wrote(void);
+
 /* Appends n batches to a partition of a relation that is locked for it; ERROR if that fails. */
 extern void ktable_append_batches(Relation rel, int32 partition, KLogAppend *how,
 								  KLogBatch *batches, int n);
@@ -29,7 +35,8 @@ extern KCodecType ktable_topic_codec(const KTopicConfig *config);
 /* At the transaction's stations: see ktable_handler.c. */
 extern void ktable_pending_commit(void);
 extern void ktable_pending_prepare(void);
-extern void ktable_pending_at_xact_end(bool committed);
+extern void ktable_pending_at_xact_end(void);
+
 /* level: the nesting level of the subtransaction that ends.  Neither throw. */
 extern void ktable_pending_subxact_abort(int level);
 extern void ktable_pending_subxact_commit(int level);

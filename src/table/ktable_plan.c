@@ -351,7 +351,8 @@ ktable_set_rel_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblE
 
 /*
  * The conditions that the scan uses become custom_exprs, as whole clauses: ktable_custom.c
- * takes them apart again, and EXPLAIN shows them.  What they do not fully answer for stays a filter.
+ * takes them apart again, and EXPLAIN shows them.  What they do not fully answer for stays a
+ * filter.
  */
 static Plan *
 ktable_plan_path(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tlist,

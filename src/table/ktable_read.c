@@ -146,7 +146,7 @@ typedef struct KTableSeen
 	int64		end;
 } KTableSeen;
 
-/* In TopTransactionContext; NULL when the transaction has looked at nothing, or needs not remember. */
+/* In TopTransactionContext; NULL when nothing was looked at, or nothing is to be remembered. */
 static HTAB *ktable_seen = NULL;
 
 int64

@@ -29,6 +29,7 @@ typedef struct KTableRange
 /* Moves a reader to another range of its relation, keeping its memory. */
 extern void ktable_reader_seek(KTableReader *reader, int32 partition, int64 from, int64 limit);
 extern const KTableCounters *ktable_reader_counters(const KTableReader *reader);
+
 /* Where the row that was last returned comes from. */
 extern int64 ktable_reader_offset(const KTableReader *reader);
 
@@ -45,6 +46,7 @@ typedef struct KTableCursor
 
 /* Over no ranges yet; in the current memory context. */
 extern void ktable_cursor_open(KTableCursor *cursor, Relation rel, uint32 columns);
+
 /* Takes over the array of ranges, and starts over. */
 extern void ktable_cursor_set(KTableCursor *cursor, KTableRange *ranges, int nranges);
 extern bool ktable_cursor_next(KTableCursor *cursor, TupleTableSlot *slot);
@@ -60,8 +62,9 @@ extern void ktable_read_at_xact_end(void);
 extern void ktable_reader_load(KTableReader *reader, int32 partition, Size len);
 extern uint8 *ktable_reader_buffer(KTableReader *reader, Size *cap);
 
-/* For buffers of the batch module; ends with the context.  The context must outlive the allocator. */
+/* For buffers of the batch module; ends with the context. */
 extern const KAllocator *ktable_allocator(MemoryContext context);
+
 /* The process's codec contexts. */
 extern KCodec *ktable_codec(void);
 

@@ -9,11 +9,20 @@ use Test::More;
 
 my $node = KafkaPg->broker('main', conf => "allow_in_place_tablespaces = on\n");
 $node->create_stop_functions;
-my $records = q{SELECT partition, "offset", "timestamp", key, value, headers FROM topics."%s" ORDER BY 1, 2};
-my $rows = q{SELECT partition, "offset", kafka.to_text(key) FROM topics."%s" ORDER BY 1, 2};
 
-sub records { my ($database, $topic) = @_; return $node->safe_psql($database, sprintf $records, $topic); }
-sub rows { my ($topic) = @_; return $node->safe_psql('postgres', sprintf $rows, $topic); }
+# All of a topic, whole and in short
+sub records
+{
+	my ($server, $topic) = @_;
+	return $server->safe_psql('postgres', qq{SELECT * FROM topics."$topic" ORDER BY partition, "offset"});
+}
+
+sub rows
+{
+	my ($topic) = @_;
+	return $node->safe_psql('postgres',
+		qq{SELECT partition, "offset", kafka.to_text(key) FROM topics."$topic" ORDER BY 1, 2});
+}
 
 # Until it has recovered. (poll_query_until dies when psql does not wait for its input.)
 sub wait_for_server
@@ -49,7 +58,7 @@ INSERT INTO topics.gaps (partition, key) VALUES (1, 'end');
 SELECT kafka.create_topic('empty', 5);
 SQL
 my @topics = ('orders.v1', 'gaps', 'empty');
-my %expected = map { $_ => records('postgres', $_) } @topics;
+my %expected = map { $_ => records($node, $_) } @topics;
 is(scalar(split /\n/, $expected{'orders.v1'}), 5000, 'records to be dumped');
 is($expected{gaps},
 	"0|1000000000000||\\x666172||{}\n0|1000000000007|infinity|\\x676170||{}\n"
@@ -57,27 +66,29 @@ is($expected{gaps},
 	'offsets with gaps');
 
 my $dir = $node->basedir;
-$node->PostgreSQL::Test::Cluster::command_ok([ 'pg_dump', '-Fd', '-f', "$dir/dump", '-N', 'kafka_test', 'postgres' ], 'pg_dump');
-$node->PostgreSQL::Test::Cluster::command_ok([ 'pg_dump', '-f', "$dir/dump.sql", '-N', 'kafka_test', 'postgres' ], 'pg_dump as SQL');
+$node->PostgreSQL::Test::Cluster::command_ok(
+	[ 'pg_dump', '-Fd', '-f', "$dir/dump", '-N', 'kafka_test', 'postgres' ], 'pg_dump');
+$node->PostgreSQL::Test::Cluster::command_ok(
+	[ 'pg_dump', '-f', "$dir/dump.sql", '-N', 'kafka_test', 'postgres' ], 'pg_dump as SQL');
+# Topics are served in one database of a server: another server takes them.
+my $target = KafkaPg->broker('target', extension => 0);
 for my $how ('', '--single-transaction', '--jobs=2', 'sql')
 {
-	my $database = 'restored' . ($how =~ s/\W//gr);
 	my $name = 'restored ' . ($how || 'plainly');
+	my @command =
+	  $how eq 'sql'
+	  ? ('psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', "$dir/dump.sql", 'postgres')
+	  : ('pg_restore', '--exit-on-error', ($how || ()), '-d', 'postgres', "$dir/dump");
 
-	$node->safe_psql('postgres', "CREATE DATABASE \"$database\"");
-	$node->PostgreSQL::Test::Cluster::command_ok(
-		$how eq 'sql'
-		? [ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', "$dir/dump.sql", $database ]
-		: [ 'pg_restore', '--exit-on-error', ($how || ()), '-d', $database, "$dir/dump" ],
-		$name);
-	is(records($database, $_), $expected{$_}, "$name: $_") for @topics;
-	is( $node->safe_psql($database, q{
+	$target->PostgreSQL::Test::Cluster::command_ok(\@command, $name);
+	is(records($target, $_), $expected{$_}, "$name: $_") for @topics;
+	is( $target->safe_psql('postgres', q{
 			INSERT INTO topics.gaps (partition, key) VALUES (0, 'next'), (1, 'next');
 			SELECT partition, "offset" FROM topics.gaps WHERE key = 'next' ORDER BY 1}),
 		"0|1000000000008\n1|7", "$name: numbering goes on");
-	is($node->problems($database), '', "$name: no problem in any topic")
-	  if $node->safe_psql($database, q{SELECT to_regprocedure('kafka.check_topic(regclass)')});
-	$node->safe_psql('postgres', "DROP DATABASE \"$database\"");
+	is($target->problems, '', "$name: no problem in any topic")
+	  if $target->safe_psql('postgres', q{SELECT to_regprocedure('kafka.check_topic(regclass)')});
+	$target->safe_psql('postgres', 'DROP EXTENSION kafka_pg CASCADE');
 }
 
 # A dump sees the topics as of its beginning, while others produce
@@ -96,7 +107,12 @@ for my $how ('', '--single-transaction', '--jobs=2', 'sql')
 # ------------------------------------------------------------------------------------------
 
 $node->safe_psql('postgres', q{SELECT kafka.create_topic('t', 2)});
-sub produce { my ($key, $partition) = @_; return sprintf q{INSERT INTO topics.t (partition, key) VALUES (%d, '%s')}, $partition // 0, $key; }
+
+sub produce
+{
+	my ($key, $partition) = (@_, 0);
+	return "INSERT INTO topics.t (partition, key) VALUES ($partition, '$key')";
+}
 
 {
 	my $session = $node->background_psql('postgres', on_error_stop => 0);
@@ -155,12 +171,13 @@ $node->safe_psql('postgres', q{SELECT kafka.create_topic('busy', 4); CREATE TABL
 my $script = "$dir/busy.sql";
 append_to_file($script, <<'SQL');
 BEGIN;
-INSERT INTO topics.busy (key) SELECT ((random() * 1e9)::int)::text::bytea FROM generate_series(1, 5);
+INSERT INTO topics.busy (key) SELECT random()::text::bytea FROM generate_series(1, 5);
 INSERT INTO done VALUES (5);
 COMMIT;
 SELECT count(*) FROM topics.busy WHERE partition = 1;
 SQL
-my $bench = IPC::Run::start([ 'pgbench', '-n', '-c', '4', '-t', '200', '-f', $script, $node->connstr('postgres') ],
+my $bench = IPC::Run::start(
+	[ 'pgbench', '-n', '-c', '4', '-t', '200', '-f', $script, $node->connstr('postgres') ],
 	'>', \my $bench_out, '2>', \my $bench_err);
 for my $i (1 .. 5)
 {
@@ -170,8 +187,9 @@ for my $i (1 .. 5)
 		INSERT INTO topics.busy (key) VALUES ('gone'); ROLLBACK});
 }
 ok(IPC::Run::finish($bench), 'sessions produce while the table moves') or diag $bench_err;
-is( $node->safe_psql('postgres', q{SELECT (SELECT sum(n) FROM done) = (SELECT count(*) FROM topics.busy),
-		(SELECT count(DISTINCT (partition, "offset")) = sum(n) FROM topics.busy, LATERAL (SELECT 1 AS n) x)}),
+is( $node->safe_psql('postgres', q{
+		SELECT sum(n) = (SELECT count(*) FROM topics.busy),
+		       sum(n) = (SELECT count(DISTINCT (partition, "offset")) FROM topics.busy) FROM done}),
 	't|t', 'all that was committed is there, once');
 
 # ------------------------------------------------------------------------------------------
