@@ -23,9 +23,9 @@
 #define WRITE_PAGES			1024	/* pages written out in one go */
 #define RETRY_MS			20
 
-/* Puts a partition on the keeper's list. grow: its file is nearly used up. Does not throw. */
-void
-klog_keeper_queue(KLogPartition *part, bool grow)
+/* Puts a partition on the keeper's list; false: it is there already. */
+static bool
+keeper_list(KLogPartition *part, bool grow)
 {
 	bool		push;
 
@@ -35,12 +35,20 @@ klog_keeper_queue(KLogPartition *part, bool grow)
 	part->keep_grow |= grow;
 	SpinLockRelease(&part->mutex);
 	if (!push)
-		return;
+		return false;
 	SpinLockAcquire(&klog_shared->mutex);
 	part->keep_next = klog_shared->keep_head;
 	klog_shared->keep_head = klog_partition_index(part);
 	SpinLockRelease(&klog_shared->mutex);
-	klog_wake_keeper();
+	return true;
+}
+
+/* The same, for whoever has work for the keeper. grow: its file is nearly used up. Does not throw. */
+void
+klog_keeper_queue(KLogPartition *part, bool grow)
+{
+	if (keeper_list(part, grow))
+		klog_wake_keeper();
 }
 
 /* Opens a relation without waiting for its lock; NULL: not now, or never again (*gone). */
@@ -178,8 +186,9 @@ klog_keeper_turn(void)
 		StartTransactionCommand();
 		if (!keep_partition(relid, partition, grow))
 		{
+			/* without a wake-up, or the pause before the next try would end at once */
 			if (part->generation == generation)
-				klog_keeper_queue(part, grow);
+				(void) keeper_list(part, grow);
 			wait = RETRY_MS;
 		}
 		CommitTransactionCommand();

@@ -30,6 +30,7 @@ typedef struct OwnPending
 static OwnPending *own = NULL;
 static int	nown = 0;
 static int	own_size = 0;
+static XLogRecPtr own_lsn = InvalidXLogRecPtr;	/* end of the last append in own[] */
 
 static int
 take_entry(void)
@@ -106,11 +107,12 @@ klog_pending_reserve(KLogPartition *part, TransactionId xid)
 
 /* Links the reserved entry; from now on the watermark stays at or below first_offset. */
 void
-klog_pending_add(KLogPartition *part, int64 first_offset)
+klog_pending_add(KLogPartition *part, int64 first_offset, XLogRecPtr lsn)
 {
 	OwnPending *mine = NULL;
 	KLogPending *entry;
 
+	own_lsn = lsn;
 	for (int i = nown - 1; i >= 0; i--)
 	{
 		if (own[i].part == part && own[i].generation == part->generation && !own[i].linked)
@@ -208,6 +210,8 @@ end_transaction(XactEvent event, void *arg)
 		klog_request_flush(XactLastCommitEnd);
 	else
 		klog_publish();			/* who commits and then looks sees its records */
+	if (!commit)
+		klog_request_flush(own_lsn);	/* the watermark passes dead batches once they are durable */
 }
 
 static void
@@ -236,6 +240,7 @@ end_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId p
 				own[kept++] = own[i];
 		}
 		nown = kept;
+		klog_request_flush(own_lsn);
 	}
 }
 

@@ -163,7 +163,7 @@ extern void klog_state_appended(KLogPartition *part, int64 next_offset, int64 by
 								XLogRecPtr lsn);
 /* klog_pending.c */
 extern void klog_pending_reserve(KLogPartition *part, TransactionId xid);
-extern void klog_pending_add(KLogPartition *part, int64 first_offset);
+extern void klog_pending_add(KLogPartition *part, int64 first_offset, XLogRecPtr lsn);
 extern bool klog_pending_running(KLogPartition *part, TransactionId xid);
 extern void klog_pending_drop(KLogPartition *part);
 extern void klog_pending_give(int list);

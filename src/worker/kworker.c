@@ -14,6 +14,7 @@
 #include "storage/bufmgr.h"
 #include "storage/condition_variable.h"
 #include "storage/ipc.h"
+#include "storage/pmsignal.h"
 #include "storage/procsignal.h"
 #include "storage/shmem.h"
 #include "storage/sinval.h"
@@ -293,6 +294,10 @@ kworker_interrupts(void)
 	bool		reload = ConfigReloadPending;
 
 	CHECK_FOR_INTERRUPTS();
+
+	/* a process that always finds its latch set would not learn of it from WaitLatch() */
+	if (!PostmasterIsAlive())
+		proc_exit(1);
 	if (reload)
 	{
 		ConfigReloadPending = false;
