@@ -151,8 +151,15 @@ extern void klog_request_flush(XLogRecPtr lsn);
 /* For a broker with nothing else to do and an idle flusher: flush here and now. False: somebody is at it. */
 extern bool klog_flush_inline(XLogRecPtr lsn);
 
+/* Does synchronous_standby_names ask for a quorum? */
+extern bool klog_quorum_wanted(void);
+
 extern void klog_flusher_attach(void);
 extern bool klog_flusher_turn(void);	/* false: nothing was asked for */
+
+/* The process that waits for the quorum. Runs with synchronous_commit = on. */
+extern void klog_syncwait_attach(void);
+extern bool klog_syncwait_turn(void);	/* false: nothing to wait for */
 
 /* ------------------------------------------------------------------------
  * Waking up

@@ -11,6 +11,9 @@
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "replication/syncrep.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
 #include "storage/proc.h"
 #include "utils/timestamp.h"
 
@@ -81,6 +84,12 @@ void
 klog_flusher_attach(void)
 {
 	attach_latch(&klog_shared->flusher);
+}
+
+void
+klog_syncwait_attach(void)
+{
+	attach_latch(&klog_shared->syncwait);
 }
 
 void
@@ -220,15 +229,46 @@ klog_dirty_push(KLogPartition *part)
 	SpinLockRelease(&klog_shared->mutex);
 }
 
-/* Tells everybody how far WAL is flushed. Any process may call it, also in a commit callback. */
+/*
+ * The checkpointer keeps this in shared memory: a bool once, a set of bits since the minor releases of
+ * early 2025.
+ */
+bool
+klog_quorum_wanted(void)
+{
+	volatile	WalSndCtlData *ctl = WalSndCtl;
+
+	if (max_wal_senders == 0)
+		return false;
+#ifdef SYNC_STANDBY_DEFINED
+	if (ctl->sync_standbys_status & SYNC_STANDBY_INIT)
+		return (ctl->sync_standbys_status & SYNC_STANDBY_DEFINED) != 0;
+	/* not told yet: after a start, before the checkpointer's first turn */
+	return SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
+#else
+	return ctl->sync_standbys_defined;
+#endif
+}
+
+/* Tells everybody how far WAL is durable. Any process may call it, also in a commit callback. */
 void
 klog_publish(void)
 {
 	XLogRecPtr	flushed = GetFlushRecPtr(NULL);
+	XLogRecPtr	durable = flushed;
 	int			index;
 
+	if (klog_quorum_wanted())
+	{
+		/* what walsenders have noted, and nothing else, is an acknowledgement */
+		LWLockAcquire(SyncRepLock, LW_SHARED);
+		durable = Min(flushed, WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH]);
+		LWLockRelease(SyncRepLock);
+	}
 	raise_to(&klog_shared->flushed, flushed);
-	raise_to(&klog_shared->durable, flushed);
+	raise_to(&klog_shared->durable, durable);
+	if (durable < flushed)
+		set_latch(&klog_shared->syncwait);
 
 	SpinLockAcquire(&klog_shared->mutex);
 	index = klog_shared->dirty_head;
@@ -285,6 +325,27 @@ klog_flusher_turn(void)
 	pg_atomic_write_u32(&klog_shared->flushing, 1);
 	XLogFlush(target);
 	pg_atomic_write_u32(&klog_shared->flushing, 0);
+	klog_publish();
+	return true;
+}
+
+/*
+ * Waits until the quorum has what is flushed here, and publishes. Whatever ends the wait (a cancel, the
+ * end of the server, another setting) acknowledges nothing: klog_publish() looks for itself.
+ */
+bool
+klog_syncwait_turn(void)
+{
+	XLogRecPtr	target = klog_flushed_lsn();
+
+	if (target <= klog_durable_lsn())
+		return false;
+	if (klog_quorum_wanted())
+	{
+		HOLD_INTERRUPTS();
+		SyncRepWaitForLSN(target, false);
+		RESUME_INTERRUPTS();
+	}
 	klog_publish();
 	return true;
 }

@@ -137,6 +137,7 @@ typedef struct KLogShared
 	int			free_pending;
 	Latch	   *flusher;
 	Latch	   *keeper;
+	Latch	   *syncwait;
 	Latch	   *broker[KLOG_MAX_BROKERS];
 	Latch	   *reader[KLOG_MAX_READERS];
 	pg_atomic_uint32 flushing;	/* somebody is in XLogFlush for us */

@@ -49,6 +49,7 @@ static const struct
 
 {
 	[KWORKER_FLUSHER] = {"kafka flusher", kworker_flusher, false},
+	[KWORKER_SYNCWAIT] = {"kafka syncwait", kworker_syncwait, false},
 	[KWORKER_KEEPER] = {"kafka keeper", kworker_keeper, false},
 	[KWORKER_READER] = {"kafka reader", kworker_reader, false},
 	[KWORKER_BROKER] = {"kafka broker", kworker_broker, false},
@@ -63,8 +64,8 @@ static const struct
 static int
 kworker_slot_count(void)
 {
-	/* flusher, keeper, ddl */
-	return 3 + kguc_readers + kguc_brokers;
+	/* flusher, syncwait, keeper, ddl */
+	return 4 + kguc_readers + kguc_brokers;
 }
 
 Size
@@ -94,6 +95,7 @@ kworker_shmem_init(void)
 		kworker_shared->tranche = LWLockNewTrancheId();
 		LWLockInitialize(&kworker_shared->lock, kworker_shared->tranche);
 		kworker_shared->slots[n++].kind = KWORKER_FLUSHER;
+		kworker_shared->slots[n++].kind = KWORKER_SYNCWAIT;
 		kworker_shared->slots[n++].kind = KWORKER_KEEPER;
 		for (int i = 0; i < kguc_readers; i++)
 		{

@@ -15,6 +15,7 @@
 typedef enum KWorkerKind
 {
 	KWORKER_FLUSHER,
+	KWORKER_SYNCWAIT,
 	KWORKER_KEEPER,
 	KWORKER_READER,
 	KWORKER_BROKER,
@@ -58,6 +59,7 @@ extern const char *kworker_refusal(const char **hint);
 /* The processes: return when they are asked to stop. */
 extern void kworker_broker(int no);
 extern void kworker_flusher(int no);
+extern void kworker_syncwait(int no);
 extern void kworker_keeper(int no);
 extern void kworker_reader(int no);
 extern void kworker_ddl(int no);

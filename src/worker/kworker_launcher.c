@@ -109,11 +109,6 @@ kworker_refusal(const char **hint)
 		return psprintf("database \"%s\" has encoding \"%s\"",
 						kguc_database, GetDatabaseEncodingName());
 	}
-	if (max_wal_senders > 0 && SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0')
-	{
-		*hint = "This version of kafka_pg cannot wait for standbys: empty synchronous_standby_names.";
-		return "synchronous_standby_names is set";
-	}
 	return NULL;
 }
 
@@ -286,7 +281,7 @@ launcher_complain(int missing)
 			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 			 errmsg("no room for %d of the %d background workers of kafka_pg",
 					missing, kworker_shared->nslots + 1),
-			 errdetail("They are launcher, flusher, keeper, ddl, %d readers and %d brokers.",
+			 errdetail("They are launcher, flusher, syncwait, keeper, ddl, %d readers and %d brokers.",
 					   kguc_readers, kguc_brokers),
 			 errhint("Set max_worker_processes to at least %d and restart the server.",
 					 max_worker_processes + missing)));
@@ -318,6 +313,10 @@ launcher_round(void *arg)
 		{
 			case KWORKER_FLUSHER:
 			case KWORKER_KEEPER:
+				break;
+			case KWORKER_SYNCWAIT:
+				wanted = core && max_wal_senders > 0 && SyncRepStandbyNames != NULL &&
+					SyncRepStandbyNames[0] != '\0';
 				break;
 			case KWORKER_READER:
 			case KWORKER_BROKER:
