@@ -49,7 +49,7 @@ static const struct
 
 {
 	[KWORKER_FLUSHER] = {"kafka flusher", kworker_flusher, false},
-	[KWORKER_SYNCWAIT] = {"kafka syncwait", kworker_syncwait, false},
+	[KWORKER_SYNCWAIT] = {"kafka syncwait", kworker_syncwait, true},
 	[KWORKER_KEEPER] = {"kafka keeper", kworker_keeper, false},
 	[KWORKER_READER] = {"kafka reader", kworker_reader, false},
 	[KWORKER_BROKER] = {"kafka broker", kworker_broker, false},

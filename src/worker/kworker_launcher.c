@@ -25,6 +25,7 @@
 
 #include "kafka_pg.h"
 #include "kguc.h"
+#include "log/klog.h"
 #include "net/knet.h"
 #include "topic/ktopic.h"
 #include "worker/kworker.h"
@@ -317,6 +318,12 @@ launcher_round(void *arg)
 			case KWORKER_SYNCWAIT:
 				wanted = core && max_wal_senders > 0 && SyncRepStandbyNames != NULL &&
 					SyncRepStandbyNames[0] != '\0';
+				if (core && !wanted && klog_durable_lsn() < klog_flushed_lsn())
+				{
+					/* the quorum is asked for no longer: it has to say so to those who wait */
+					wanted = true;
+					launcher_within(RESTART_MS);
+				}
 				break;
 			case KWORKER_READER:
 			case KWORKER_BROKER:
