@@ -27,9 +27,6 @@
 /* Records of at least this size are sent from where they are. */
 #define REFERENCE_MIN		4096
 
-/* An answer of more pieces than that is copied into one. */
-#define MAX_CHUNKS			512
-
 /* So much of a client's id is shown in the log. */
 #define MAX_CLIENT_ID		100
 

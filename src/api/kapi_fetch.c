@@ -63,7 +63,8 @@ typedef struct FetchWork
 	int64		cold_deadline;
 	int64		cold_asked;		/* when the readers were asked last */
 	Size		min_bytes;
-	Size		max_bytes;
+	Size		wanted;			/* the client's max_bytes, as far as we go along */
+	Size		max_bytes;		/* of the current attempt */
 	MemoryContext records;		/* of the current attempt */
 
 	/* what the current attempt has found */
@@ -411,6 +412,7 @@ fetch_step(KRequest *req)
 {
 	FetchWork  *work = req->work;
 	bool		late = kapi_now() >= work->deadline;
+	size_t		room;
 
 	if (bytes_turn != kapi_turn())
 	{
@@ -423,7 +425,15 @@ fetch_step(KRequest *req)
 		return;
 	}
 
-	work->max_bytes = Min(work->max_bytes, Max(kapi_io->answer_room(), 1));
+	/* Where answers pile up that nobody takes, no more are made, unless time is over. */
+	room = kapi_io->answer_room();
+	if (room == 0 && !late)
+	{
+		kapi_wait_retry(req, fetch_step);
+		kapi_wait_until(req, work->deadline, fetch_step);
+		return;
+	}
+	work->max_bytes = Min(work->wanted, Max(room, 1));
 	attempt(req);
 
 	/* Pages on disk are worth waiting for even if the client would not: it could never get them. */
@@ -472,8 +482,8 @@ kapi_fetch(KRequest *req)
 	make_response(req, &work->resp);
 	work->records = AllocSetContextCreate(req->ctx, "kafka fetched records",
 										  ALLOCSET_DEFAULT_SIZES);
-	work->max_bytes = Min(Max(body->max_bytes, 0), MAX_RESPONSE);
-	work->min_bytes = Min((Size) Max(body->min_bytes, 0), work->max_bytes);
+	work->wanted = Min(Max(body->max_bytes, 0), MAX_RESPONSE);
+	work->min_bytes = Min((Size) Max(body->min_bytes, 0), work->wanted);
 	work->deadline = kapi_now() + Max(body->max_wait_ms, 0);
 	work->cold_deadline = kapi_now() + Max(body->max_wait_ms, COLD_LIMIT);
 	work->cold_asked = kapi_now() - COLD_AGAIN;
