@@ -68,6 +68,19 @@ SELECT count(*), count(DISTINCT (partition, "offset")) FROM plain;
 CREATE TABLE topics.again USING kafka_log AS SELECT * FROM plain ORDER BY partition, "offset";
 SELECT count(*) FROM (SELECT * FROM plain EXCEPT SELECT * FROM topics.again) q;
 DROP TABLE topics.again;
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+SET min_parallel_table_scan_size = 0;
+ANALYZE plain;
+EXPLAIN (COSTS OFF) CREATE TABLE topics.again USING kafka_log AS
+  SELECT 0 AS partition, 7::bigint AS "offset", now() AS "timestamp", ''::bytea AS key, ''::bytea AS value, '{}'::kafka.header[] AS headers FROM plain WHERE key = '17';
+CREATE TABLE topics.again USING kafka_log AS
+  SELECT 0 AS partition, 7::bigint AS "offset", now() AS "timestamp", ''::bytea AS key, ''::bytea AS value, '{}'::kafka.header[] AS headers FROM plain WHERE key = '17';
+SELECT "offset" FROM topics.again;
+DROP TABLE topics.again;
+RESET parallel_setup_cost;
+RESET parallel_tuple_cost;
+RESET min_parallel_table_scan_size;
 CREATE MATERIALIZED VIEW per_partition AS SELECT partition, count(*) FROM topics.m GROUP BY 1;
 SELECT * FROM per_partition ORDER BY 1;
 INSERT INTO topics.m (partition) VALUES (3);

@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/parallel.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "common/pg_prng.h"
@@ -190,10 +191,10 @@ ktable_restore_begin(KTableRestore *restore, Relation rel)
 	const KTopic *topic;
 	KTopicConfig config;
 
-	if (IsInParallelMode())
+	if (IsParallelWorker())
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
-				 errmsg("cannot produce records during a parallel operation")));
+				 errmsg("cannot produce records in a parallel worker")));
 	if (!kcompat_table_ownercheck(RelationGetRelid(rel), GetUserId()))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

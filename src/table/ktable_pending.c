@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "access/parallel.h"
 #include "access/relation.h"
 #include "access/xact.h"
 #include "miscadmin.h"
@@ -433,10 +434,10 @@ ktable_pending_add(Relation rel, const KTopic *topic, const KTableRecord *record
 {
 	KPendingPartition *entry;
 
-	if (IsInParallelMode())
+	if (IsParallelWorker())
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
-				 errmsg("cannot produce records during a parallel operation")));
+				 errmsg("cannot produce records in a parallel worker")));
 
 	kpending_begin();
 	entry = kpending_partition(RelationGetRelid(rel), record->partition);

@@ -103,6 +103,24 @@ for my $how ('', '--single-transaction', '--jobs=2', 'sql')
 }
 
 # ------------------------------------------------------------------------------------------
+# What SQL has no exact word for, from a Kafka client
+# ------------------------------------------------------------------------------------------
+
+$node->safe_psql('postgres', q{SELECT kafka.create_topic('odd')});
+$node->kcat({ in => "\0\xff\n" }, '-P', '-t', 'odd', '-k', "k\xfe",
+	'-H', "\xff\xfeab\\=x", '-H', "ok\\=\xfe", '-H', 'ok', '-H', "\xc3\xa4=");
+is( $node->safe_psql('postgres', q{SELECT "offset", t.key, t.value, h.key, h.value
+		FROM topics.odd t, unnest(headers) WITH ORDINALITY h ORDER BY ordinality}),
+	join("\n",
+		'0|\x6bfe|\x00ff|\xff\xfeab\\\\|\x78', '0|\x6bfe|\x00ff|ok\\|\xfe',
+		'0|\x6bfe|\x00ff|ok|', "0|\\x6bfe|\\x00ff|\xc3\xa4|\\x"),
+	'header keys that are not text are shown escaped, others as they are');
+$node->safe_psql('postgres', q{SELECT kafka.produce('odd', 'from SQL', 'k',
+	ARRAY[kafka.header('ä', 'ö'), kafka.header('n', NULL)], 0, '2024-01-01 00:00:00.001Z')});
+is($node->kcat('-C', '-t', 'odd', '-o', '1', '-e', '-q', '-f', '%o %k %s %T %h\n'),
+	"1 k from SQL 1704067200001 \xc3\xa4=\xc3\xb6,n=NULL\n", 'and the other way round');
+
+# ------------------------------------------------------------------------------------------
 # Between append and commit
 # ------------------------------------------------------------------------------------------
 
