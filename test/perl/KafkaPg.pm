@@ -109,6 +109,20 @@ sub stop
 	return $ok;
 }
 
+# Waits until a server that restarts by itself accepts connections again. (poll_query_until is not
+# for that: it dies when psql goes away before it has read the query.)
+sub wait_for_server
+{
+	my ($self) = @_;
+
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		return if IPC::Run::run([ 'pg_isready', '-q', '-h', $self->host, '-p', $self->port ]);
+		select(undef, undef, undef, 0.1);
+	}
+	die 'node "' . $self->name . "\" does not come back\n" . $self->_log_tail;
+}
+
 sub _log_tail
 {
 	my ($self) = @_;
