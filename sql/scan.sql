@@ -86,6 +86,41 @@ EXPLAIN (COSTS OFF) SELECT min("offset") FROM topics.s WHERE partition = 1;
 SELECT min("offset"), max("offset") FROM topics.s WHERE partition = 1;
 SELECT partition, "offset" FROM topics.s WHERE partition IN (2, 1) ORDER BY partition, "offset" LIMIT 2 OFFSET 999;
 
+-- backward: the newest records first
+EXPLAIN (COSTS OFF) SELECT * FROM topics.s WHERE partition = 1 ORDER BY "offset" DESC LIMIT 5;
+EXPLAIN (COSTS OFF) SELECT * FROM topics.s WHERE "offset" < 100 ORDER BY partition DESC, "offset" DESC;
+EXPLAIN (COSTS OFF) SELECT * FROM topics.s ORDER BY partition, "offset" DESC;
+EXPLAIN (COSTS OFF) SELECT max("offset") FROM topics.s WHERE partition = 1;
+SELECT partition, "offset", kafka.to_text(key) AS key FROM topics.s WHERE partition = 1 ORDER BY "offset" DESC LIMIT 3;
+SELECT * FROM reads('SELECT * FROM topics.s WHERE partition = 1 ORDER BY "offset" DESC LIMIT 3');
+SELECT * FROM reads('SELECT max("offset") FROM topics.s WHERE partition = 1');
+-- all of it, in one order and in the other: many batches, a large one, gaps, dead batches
+SELECT kafka.create_topic('b', 3);
+DO $$
+BEGIN
+  FOR i IN 1 .. 200 LOOP
+    INSERT INTO topics.b (partition, key) SELECT i % 2, g::text::bytea FROM generate_series(1, i % 37 + 1) g;
+  END LOOP;
+END $$;
+INSERT INTO topics.b (partition, key) SELECT 0, g::text::bytea FROM generate_series(1, 30000) g;
+INSERT INTO topics.b (partition, "offset", key) SELECT 0, 1000000000000 + g * 3, 'x' FROM generate_series(1, 100) g;
+BEGIN;
+INSERT INTO topics.b (partition, "offset", key) SELECT 0, 2000000000000 + g, 'x' FROM generate_series(1, 100) g;
+ROLLBACK;
+INSERT INTO topics.b (partition, key) SELECT g % 3, g::text::bytea FROM generate_series(1, 3000) g;
+CREATE TEMP TABLE forward AS
+  SELECT row_number() OVER () AS n, * FROM (SELECT * FROM topics.b ORDER BY partition, "offset") q;
+CREATE TEMP TABLE backward AS
+  SELECT row_number() OVER () AS n, * FROM (SELECT * FROM topics.b ORDER BY partition DESC, "offset" DESC) q;
+SELECT count(*) FROM forward;
+SELECT count(*) FROM forward f JOIN backward b ON f.n = (SELECT count(*) + 1 FROM backward) - b.n
+ WHERE (f.partition, f."offset", f.key) = (b.partition, b."offset", b.key);
+SELECT partition, "offset", key FROM topics.b WHERE partition IN (0, 2) AND "offset" BETWEEN 5 AND 1000000000003
+ ORDER BY partition DESC, "offset" DESC OFFSET 993 LIMIT 4;
+SELECT partition, (SELECT "offset" FROM topics.b t WHERE t.partition = p.partition ORDER BY "offset" DESC OFFSET 1 LIMIT 1)
+  FROM generate_series(0, 3) AS p (partition);
+DROP TABLE forward, backward;
+
 -- parameters
 SET plan_cache_mode = force_generic_plan;
 PREPARE by_offset (int, bigint, bigint) AS

@@ -41,6 +41,7 @@ typedef struct KTableCustomScan
 	int			nbounds;
 	int64	   *ends;			/* by partition: what this scan may see; -1: not looked at yet */
 	int32		partitions;
+	bool		backward;		/* from the end of the last partition to the first's beginning */
 	KTableCursor cursor;
 	bool		ranges_known;	/* the cursor is set to what the conditions now say */
 } KTableCustomScan;
@@ -307,7 +308,7 @@ ktable_custom_begin(CustomScanState *node, EState *estate, int eflags)
 		return;
 
 	columns = ktable_custom_columns(node, &want_tid);
-	ktable_cursor_open(&scan->cursor, rel, columns);
+	ktable_cursor_open(&scan->cursor, rel, columns, scan->backward);
 	scan->cursor.want_tid = want_tid;
 
 	scan->partitions = klog_stored_partitions(rel);
@@ -395,6 +396,8 @@ ktable_custom_explain(CustomScanState *node, List *ancestors, ExplainState *es)
 								deparse_expression((Node *) make_ands_explicit(clauses),
 												   context, prefix, false), es);
 	}
+	if (scan->backward)
+		ExplainPropertyText("Scan Direction", "Backward", es);
 	if (es->analyze && scan->cursor.reader != NULL)
 	{
 		const KTableCounters *counters = ktable_reader_counters(scan->cursor.reader);
@@ -422,5 +425,6 @@ ktable_custom_create_state(CustomScan *plan)
 	NodeSetTag(scan, T_CustomScanState);
 	scan->css.flags = plan->flags;
 	scan->css.methods = &ktable_exec_methods;
+	scan->backward = linitial_int(plan->custom_private) != 0;
 	return (Node *) scan;
 }

@@ -4,8 +4,9 @@
  *
  * The custom scan takes conditions on partition, "offset" and "timestamp" to the pages that can
  * have such records, decodes only the columns that are needed, and tells its order: by
- * partition, and by offset within.  Sequential, tid and parallel scans are taken off the list,
- * so that no plan relies on what they could do for a heap table (scan backwards, share the work).
+ * partition, and by offset within, or the other way round.  Sequential, tid and parallel scans
+ * are taken off the list, so that no plan relies on what they could do for a heap table (scan
+ * backwards in the middle, share the work).
  */
 #include "postgres.h"
 
@@ -174,9 +175,12 @@ ktable_cost(PlannerInfo *root, RelOptInfo *rel, CustomPath *path)
 		path->path.pathtarget->cost.per_tuple * path->path.rows;
 }
 
-/* By partition and offset; a partition that is fixed by the query needs no mention. */
+/*
+ * By partition and offset, both rising or both falling; a partition that is fixed by the query
+ * needs no mention.
+ */
 static List *
-ktable_pathkeys(PlannerInfo *root, RelOptInfo *rel)
+ktable_pathkeys(PlannerInfo *root, RelOptInfo *rel, bool backward)
 {
 	static const struct
 	{
@@ -193,8 +197,8 @@ ktable_pathkeys(PlannerInfo *root, RelOptInfo *rel)
 	for (int i = 0; i < (int) lengthof(order); i++)
 	{
 		Var		   *var = makeVar(rel->relid, order[i].attno, order[i].type, -1, InvalidOid, 0);
-		List	   *keys = kcompat_expression_pathkey(root, (Expr *) var, order[i].less,
-													  rel->relids);
+		Oid			opno = backward ? get_commutator(order[i].less) : order[i].less;
+		List	   *keys = kcompat_expression_pathkey(root, (Expr *) var, opno, rel->relids);
 
 		if (keys == NIL)
 			break;
@@ -218,7 +222,8 @@ static const CustomScanMethods ktable_scan_methods = {
 };
 
 static void
-ktable_add_path(PlannerInfo *root, RelOptInfo *rel, Relids required_outer, List *pathkeys)
+ktable_add_path(PlannerInfo *root, RelOptInfo *rel, Relids required_outer, List *pathkeys,
+				bool backward)
 {
 	CustomPath *path = makeNode(CustomPath);
 
@@ -230,6 +235,7 @@ ktable_add_path(PlannerInfo *root, RelOptInfo *rel, Relids required_outer, List 
 	path->path.parallel_safe = false;
 	path->path.pathkeys = pathkeys;
 	path->flags = CUSTOMPATH_SUPPORT_PROJECTION;
+	path->custom_private = list_make1_int(backward);
 	path->methods = &ktable_path_methods;
 	ktable_cost(root, rel, path);
 	add_path(rel, (Path *) path);
@@ -296,7 +302,7 @@ ktable_add_parameterized_paths(PlannerInfo *root, RelOptInfo *rel)
 		if (list_member_ptr(done, param))
 			continue;
 		done = lappend(done, param);
-		ktable_add_path(root, rel, outer, NIL);
+		ktable_add_path(root, rel, outer, NIL, false);
 	}
 }
 
@@ -305,6 +311,7 @@ ktable_set_rel_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblE
 {
 	Relation	relation;
 	PlanRowMark *mark;
+	List	   *backward;
 
 	if (ktable_prev_set_rel_pathlist != NULL)
 		ktable_prev_set_rel_pathlist(root, rel, rti, rte);
@@ -340,7 +347,10 @@ ktable_set_rel_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblE
 	rel->consider_parallel = false;
 	rel->pathlist = NIL;
 	rel->partial_pathlist = NIL;
-	ktable_add_path(root, rel, rel->lateral_relids, ktable_pathkeys(root, rel));
+	ktable_add_path(root, rel, rel->lateral_relids, ktable_pathkeys(root, rel, false), false);
+	backward = ktable_pathkeys(root, rel, true);
+	if (backward != NIL)
+		ktable_add_path(root, rel, rel->lateral_relids, backward, true);
 	ktable_add_parameterized_paths(root, rel);
 }
 
@@ -380,6 +390,7 @@ ktable_plan_path(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List
 	scan->scan.scanrelid = rel->relid;
 	scan->flags = best_path->flags;
 	scan->custom_exprs = bounds;
+	scan->custom_private = best_path->custom_private;
 	scan->methods = &ktable_scan_methods;
 	return &scan->scan.plan;
 }

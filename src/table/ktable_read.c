@@ -53,6 +53,8 @@ struct KTableReader
 	uint32		columns;
 	KTableReaderState state;
 	bool		one_chunk;		/* the chunk was loaded by our caller: end with it */
+	bool		widen;			/* begin with the first batch's first record, if that is */
+	int64		widen_to;		/* not below this offset */
 
 	KLogRead	read;			/* its buffer is the chunk */
 	KBatchWalker walker;
@@ -204,7 +206,8 @@ ktable_read_at_xact_end(void)
  * ------------------------------------------------------------------------
  */
 
-static KTableReader *
+/* One that is nowhere yet: ktable_reader_seek comes next. */
+KTableReader *
 ktable_reader_make(Relation rel, uint32 columns)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "kafka_log reader",
@@ -247,6 +250,24 @@ ktable_reader_seek(KTableReader *reader, int32 partition, int64 from, int64 limi
 	reader->read.offset = reader->from;
 	reader->state = KREADER_CHUNK;
 	reader->one_chunk = false;
+	reader->widen = false;
+}
+
+/*
+ * After ktable_reader_seek: the batch that holds the first offset is returned from its first
+ * record on, but nothing below floor.  ktable_reader_from tells where it began.
+ */
+void
+ktable_reader_widen(KTableReader *reader, int64 floor)
+{
+	reader->widen = true;
+	reader->widen_to = floor;
+}
+
+int64
+ktable_reader_from(const KTableReader *reader)
+{
+	return reader->from;
 }
 
 void
@@ -387,6 +408,11 @@ ktable_reader_enter(KTableReader *reader)
 		ktable_reader_corrupt(reader, reader->from, "A batch's header is damaged");
 
 	reader->counters.batches++;
+	if (reader->widen)
+	{
+		reader->widen = false;
+		reader->from = Min(reader->from, Max(header.base_offset, reader->widen_to));
+	}
 	if (kbatch_is_control(&header) ||
 		kbatch_next_offset(&header) <= reader->from || header.base_offset >= reader->limit)
 		return;
@@ -481,67 +507,4 @@ ktable_reader_next(KTableReader *reader, Datum *values, bool *isnull)
 				return true;
 		}
 	}
-}
-
-/* ------------------------------------------------------------------------
- * Cursors
- * ------------------------------------------------------------------------
- */
-
-void
-ktable_cursor_open(KTableCursor *cursor, Relation rel, uint32 columns)
-{
-	cursor->rel = rel;
-	cursor->reader = ktable_reader_make(rel, columns);
-	cursor->ranges = NULL;
-	cursor->nranges = 0;
-	cursor->current = -1;
-	cursor->want_tid = false;
-}
-
-void
-ktable_cursor_set(KTableCursor *cursor, KTableRange *ranges, int nranges)
-{
-	if (cursor->ranges != NULL && cursor->ranges != ranges)
-		pfree(cursor->ranges);
-	cursor->ranges = ranges;
-	cursor->nranges = nranges;
-	cursor->current = -1;
-}
-
-bool
-ktable_cursor_next(KTableCursor *cursor, TupleTableSlot *slot)
-{
-	ExecClearTuple(slot);
-	for (;;)
-	{
-		KTableRange *range;
-
-		if (cursor->current >= 0 && cursor->current < cursor->nranges &&
-			ktable_reader_next(cursor->reader, slot->tts_values, slot->tts_isnull))
-			break;
-		if (cursor->current + 1 >= cursor->nranges)
-		{
-			cursor->current = cursor->nranges;
-			return false;
-		}
-		range = &cursor->ranges[++cursor->current];
-		ktable_reader_seek(cursor->reader, range->partition, range->from, range->limit);
-	}
-	ExecStoreVirtualTuple(slot);
-	slot->tts_tableOid = RelationGetRelid(cursor->rel);
-	if (cursor->want_tid)
-		ktable_tid_make(slot->tts_tableOid, cursor->ranges[cursor->current].partition,
-						cursor->reader->returned, &slot->tts_tid);
-	return true;
-}
-
-void
-ktable_cursor_close(KTableCursor *cursor)
-{
-	ktable_reader_close(cursor->reader);
-	cursor->reader = NULL;
-	if (cursor->ranges != NULL)
-		pfree(cursor->ranges);
-	cursor->ranges = NULL;
 }

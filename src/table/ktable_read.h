@@ -26,31 +26,17 @@ typedef struct KTableRange
 	int64		limit;
 } KTableRange;
 
+/* In ktable_read.c, beyond what ktable.h has. */
+extern KTableReader *ktable_reader_make(Relation rel, uint32 columns);
+
 /* Moves a reader to another range of its relation, keeping its memory. */
 extern void ktable_reader_seek(KTableReader *reader, int32 partition, int64 from, int64 limit);
+extern void ktable_reader_widen(KTableReader *reader, int64 floor);
+extern int64 ktable_reader_from(const KTableReader *reader);
 extern const KTableCounters *ktable_reader_counters(const KTableReader *reader);
 
 /* Where the row that was last returned comes from. */
 extern int64 ktable_reader_offset(const KTableReader *reader);
-
-/* Several ranges, one after the other, into slots. */
-typedef struct KTableCursor
-{
-	Relation	rel;
-	KTableReader *reader;
-	KTableRange *ranges;
-	int			nranges;
-	int			current;		/* the range that the reader is in; -1: before the first */
-	bool		want_tid;		/* fill tts_tid: see ktable_tid.c */
-} KTableCursor;
-
-/* Over no ranges yet; in the current memory context. */
-extern void ktable_cursor_open(KTableCursor *cursor, Relation rel, uint32 columns);
-
-/* Takes over the array of ranges, and starts over. */
-extern void ktable_cursor_set(KTableCursor *cursor, KTableRange *ranges, int nranges);
-extern bool ktable_cursor_next(KTableCursor *cursor, TupleTableSlot *slot);
-extern void ktable_cursor_close(KTableCursor *cursor);
 
 /* All that a statement which begins now may see of all stored partitions, in their order. */
 extern KTableRange *ktable_visible_ranges(Relation rel, int *nranges);
@@ -58,9 +44,40 @@ extern KTableRange *ktable_visible_ranges(Relation rel, int *nranges);
 /* Forgets what the transaction has looked at. */
 extern void ktable_read_at_xact_end(void);
 
-/* The rows of one batch of ANALYZE's; see ktable_maintain.c. */
+/* For ANALYZE: the caller fills the reader's buffer and has it read. */
 extern void ktable_reader_load(KTableReader *reader, int32 partition, Size len);
 extern uint8 *ktable_reader_buffer(KTableReader *reader, Size *cap);
+
+/*
+ * ktable_cursor.c: several ranges, one after the other, into slots; forward, or from the last
+ * range's end to the first one's beginning.
+ */
+typedef struct KTableCursor
+{
+	Relation	rel;
+	KTableReader *reader;
+	KTableRange *ranges;
+	int			nranges;
+	int			current;		/* the range that is being read */
+	bool		backward;
+	bool		want_tid;		/* fill tts_tid: see ktable_tid.c */
+
+	/* backward: rows of a window of offsets, the last of them to be returned next */
+	MemoryContext window_context;
+	struct KTableWindowRow *rows;
+	int			nrows;
+	int			max_rows;
+	int64		width;			/* of the next window, in offsets */
+	int64		below;			/* the next window ends here; -1: at the range's end */
+} KTableCursor;
+
+/* Over no ranges yet; in the current memory context. */
+extern void ktable_cursor_open(KTableCursor *cursor, Relation rel, uint32 columns, bool backward);
+
+/* Takes over the array of ranges, and starts over. */
+extern void ktable_cursor_set(KTableCursor *cursor, KTableRange *ranges, int nranges);
+extern bool ktable_cursor_next(KTableCursor *cursor, TupleTableSlot *slot);
+extern void ktable_cursor_close(KTableCursor *cursor);
 
 /* For buffers of the batch module; ends with the context. */
 extern const KAllocator *ktable_allocator(MemoryContext context);

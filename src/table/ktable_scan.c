@@ -47,7 +47,7 @@ ktable_scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyData
 	scan->base.rs_flags = flags;
 	RelationIncrementReferenceCount(rel);
 
-	ktable_cursor_open(&scan->cursor, rel, KTABLE_ALL_COLUMNS);
+	ktable_cursor_open(&scan->cursor, rel, KTABLE_ALL_COLUMNS, false);
 	if (flags & SO_TYPE_SEQSCAN)
 	{
 		ranges = ktable_visible_ranges(rel, &nranges);
