@@ -129,8 +129,8 @@ write_out(Relation rel, KLogPartition *part)
 	return n == WRITE_PAGES;
 }
 
-/* Does what there is to do for one partition; false: try again soon. */
-static bool
+/* Does what there is to do for one partition; returns when to go on: -1 is never, 0 at once. */
+static long
 keep_partition(Oid relid, int32 partition, bool grow)
 {
 	KLogPartition *part;
@@ -140,42 +140,50 @@ keep_partition(Oid relid, int32 partition, bool grow)
 
 	rel = open_relation(relid, &gone);
 	if (rel == NULL)
-		return gone;
+		return gone ? -1 : RETRY_MS;
 	part = klog_attach(rel, partition, true);
 	if (part == NULL)
 	{
 		RelationClose(rel);
-		return false;
+		return RETRY_MS;
 	}
 	if (grow)
 		grow_ahead(rel);
 	klog_resolve_partition(rel, part, false);
 	more = write_out(rel, part);
-	/* a commit that is not durable yet is resolved when it is */
-	more |= part->unresolved_from >= 0;
 	RelationClose(rel);
-	return !more;
+	if (more)
+		return 0;
+	/* a commit that is not durable yet is resolved when it is */
+	return part->unresolved_from >= 0 ? RETRY_MS : -1;
 }
 
 long
 klog_keeper_turn(void)
 {
+	/* taken off the shared list; a turn that fails leaves the rest to the next one */
+	static int	todo = KLOG_NO_INDEX;
 	long		wait = -1;
-	int			index;
 
-	SpinLockAcquire(&klog_shared->mutex);
-	index = klog_shared->keep_head;
-	klog_shared->keep_head = KLOG_NO_INDEX;
-	SpinLockRelease(&klog_shared->mutex);
-	while (index != KLOG_NO_INDEX)
+	if (todo == KLOG_NO_INDEX)
 	{
-		KLogPartition *part = &klog_partitions[index];
+		SpinLockAcquire(&klog_shared->mutex);
+		todo = klog_shared->keep_head;
+		klog_shared->keep_head = KLOG_NO_INDEX;
+		SpinLockRelease(&klog_shared->mutex);
+	}
+	else
+		wait = 0;
+	while (todo != KLOG_NO_INDEX)
+	{
+		KLogPartition *part = &klog_partitions[todo];
 		Oid			relid = part->relid;
 		int32		partition = part->partition;
 		uint64		generation = part->generation;
 		bool		grow;
+		long		again;
 
-		index = part->keep_next;
+		todo = part->keep_next;
 		SpinLockAcquire(&part->mutex);
 		grow = part->keep_grow;
 		part->keep_grow = false;
@@ -184,12 +192,13 @@ klog_keeper_turn(void)
 		if (generation == 0)
 			continue;
 		StartTransactionCommand();
-		if (!keep_partition(relid, partition, grow))
+		again = keep_partition(relid, partition, grow);
+		if (again >= 0)
 		{
 			/* without a wake-up, or the pause before the next try would end at once */
 			if (part->generation == generation)
 				(void) keeper_list(part, grow);
-			wait = RETRY_MS;
+			wait = wait < 0 ? again : Min(wait, again);
 		}
 		CommitTransactionCommand();
 	}

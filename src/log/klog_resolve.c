@@ -159,7 +159,8 @@ klog_resolve_partition(Relation rel, KLogPartition *part, bool mark)
 	total = klog_size_bytes(part);
 	LWLockRelease(&part->lock);
 
-	if (from >= 0)
+	/* VACUUM also wants to know what stays; else nothing is to be found at or past the watermark */
+	if (from >= 0 && (mark || from < resolve.limit))
 		walked = klog_walk_pages(rel, part, &end, from, resolve_page, &resolve);
 
 	if (!walked)

@@ -406,6 +406,9 @@ kworker_loop(long (*turn) (void))
 		long		pending;
 
 		ResetLatch(MyLatch);
+		/* WaitLatch does not look while the latch is set, and so not while there is much to do */
+		if (!PostmasterIsAlive())
+			proc_exit(1);
 		(void) kworker_interrupts();
 		stopping = kworker_stopping();
 
