@@ -79,6 +79,12 @@ typedef bool TU_UpdateIndexes;
 	build_expression_pathkey(root, expr, opno, relids, false)
 #endif
 
+/* Since 18 what EXPLAIN prints with is declared in headers of its own. */
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#endif
+
 /*
  * ANALYZE names the block to sample; since 17 it hands over a stream of buffers.  Both as
  * parameters of a function, and as an expression that sets *block, or is false at the end.
