@@ -33,7 +33,7 @@
 /* Looks at everything parked so often in one turn, if there is progress. */
 #define MAX_ROUNDS			8
 
-const KApiIo *kapi_io;
+const		KApiIo *kapi_io;
 int			kapi_broker;
 MemoryContext kapi_context;
 
@@ -73,7 +73,7 @@ kapi_wall_clock(void)
 }
 
 void
-kapi_attach(const KApiIo *io, int broker)
+kapi_attach(const KApiIo * io, int broker)
 {
 	kapi_io = io;
 	kapi_broker = broker;
@@ -88,7 +88,7 @@ kapi_attach(const KApiIo *io, int broker)
  */
 
 KApiConn   *
-kapi_conn_open(void *io_conn, const KApiPeer *peer)
+kapi_conn_open(void *io_conn, const KApiPeer * peer)
 {
 	MemoryContext ctx = AllocSetContextCreate(kapi_context, "kafka connection",
 											  ALLOCSET_SMALL_SIZES);
@@ -106,7 +106,7 @@ kapi_conn_open(void *io_conn, const KApiPeer *peer)
 }
 
 static void
-want_advance(KApiConn *conn)
+want_advance(KApiConn * conn)
 {
 	if (!conn->advance)
 	{
@@ -117,7 +117,7 @@ want_advance(KApiConn *conn)
 
 /* Frees a connection that has gone, when its last request has. */
 static void
-conn_release(KApiConn *conn)
+conn_release(KApiConn * conn)
 {
 	if (!conn->gone || !dlist_is_empty(&conn->requests))
 		return;
@@ -128,7 +128,7 @@ conn_release(KApiConn *conn)
 }
 
 void
-kapi_conn_closed(KApiConn *conn)
+kapi_conn_closed(KApiConn * conn)
 {
 	dlist_mutable_iter iter;
 
@@ -157,7 +157,7 @@ kapi_conn_closed(KApiConn *conn)
 
 /* Takes the request off its connection; its memory stays. */
 static void
-finish(KRequest *req)
+finish(KRequest * req)
 {
 	KApiConn   *conn = req->conn;
 
@@ -172,7 +172,7 @@ finish(KRequest *req)
 }
 
 static void
-request_free(KRequest *req)
+request_free(KRequest * req)
 {
 	if (running > 0)
 		slist_push_head(&dead, &req->dead_node);
@@ -190,7 +190,7 @@ chunk_released(void *arg)
 }
 
 void
-kapi_answer_none(KRequest *req)
+kapi_answer_none(KRequest * req)
 {
 	KApiConn   *conn = req->conn;
 	void	   *slot = req->slot;
@@ -202,7 +202,7 @@ kapi_answer_none(KRequest *req)
 }
 
 void
-kapi_close(KRequest *req, const char *reason)
+kapi_close(KRequest * req, const char *reason)
 {
 	KApiConn   *conn = req->conn;
 
@@ -219,7 +219,7 @@ kapi_close(KRequest *req, const char *reason)
 }
 
 void
-kapi_fail(KRequest *req, int16 error)
+kapi_fail(KRequest * req, int16 error)
 {
 	if (req->entry != NULL && req->entry->fail != NULL && req->body != NULL)
 		req->entry->fail(req, error);
@@ -244,13 +244,13 @@ writer_resize(void *ctx, void *old, size_t used, size_t size)
 }
 
 void
-kapi_answer(KRequest *req, const void *response)
+kapi_answer(KRequest * req, const void *response)
 {
 	kapi_answer_version(req, req->version, response);
 }
 
 void
-kapi_answer_version(KRequest *req, int version, const void *response)
+kapi_answer_version(KRequest * req, int version, const void *response)
 {
 	KApiConn   *conn = req->conn;
 	KMsgWriter	writer;
@@ -359,13 +359,13 @@ kapi_guard(void (*step) (void *arg), void *arg, const char *what)
 }
 
 static void
-fail_step(KRequest *req)
+fail_step(KRequest * req)
 {
 	kapi_fail(req, KERR_UNKNOWN_SERVER_ERROR);
 }
 
 static bool
-run_guarded(KRequest *req, void (*step) (KRequest *req))
+run_guarded(KRequest * req, void (*step) (KRequest * req))
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ErrorContextCallback context;
@@ -392,7 +392,7 @@ run_guarded(KRequest *req, void (*step) (KRequest *req))
 }
 
 void
-kapi_run(KRequest *req, void (*step) (KRequest *req))
+kapi_run(KRequest * req, void (*step) (KRequest * req))
 {
 	running++;
 	if (!run_guarded(req, step) && req->state != KREQUEST_FINISHED)
@@ -434,7 +434,7 @@ arena_grow(void *ctx, size_t size)
 
 /* Decodes the body and hands it to its handler. */
 static void
-begin_step(KRequest *req)
+begin_step(KRequest * req)
 {
 	KArena		arena;
 	const char *err = NULL;
@@ -471,7 +471,7 @@ begin_step(KRequest *req)
 
 /* May the request be begun, with the earlier ones of its connection as they are? */
 static bool
-may_begin(KRequest *req)
+may_begin(KRequest * req)
 {
 	dlist_iter	iter;
 
@@ -488,7 +488,7 @@ may_begin(KRequest *req)
 }
 
 static void
-advance(KApiConn *conn)
+advance(KApiConn * conn)
 {
 	for (;;)
 	{
@@ -529,7 +529,7 @@ advance(KApiConn *conn)
 }
 
 void
-kapi_conn_frame(KApiConn *conn, void *slot, uint8 *data, size_t len)
+kapi_conn_frame(KApiConn * conn, void *slot, uint8 *data, size_t len)
 {
 	MemoryContext ctx;
 	KRequest   *req;
@@ -668,7 +668,7 @@ kapi_drain(void)
 }
 
 void
-kapi_counts(KApiCounts *counts)
+kapi_counts(KApiCounts * counts)
 {
 	counts->connections = nconns;
 	counts->parked = kapi_wait_count();

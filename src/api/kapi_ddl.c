@@ -21,11 +21,11 @@ typedef struct KDdlWork
 	int			next;			/* first job that was not handed over */
 	int64		deadline;
 	XLogRecPtr	lsn;
-	void		(*then) (KRequest *req);
+	void		(*then) (KRequest * req);
 } KDdlWork;
 
 static void
-time_out(KDdlJob *job)
+time_out(KDdlJob * job)
 {
 	if (job->ticket != 0)
 		kapi_io->ddl_cancel(job->ticket);
@@ -37,7 +37,7 @@ time_out(KDdlJob *job)
 }
 
 static void
-ddl_step(KRequest *req)
+ddl_step(KRequest * req)
 {
 	KDdlWork   *work = req->ddl;
 	bool		late = kapi_now() >= work->deadline;
@@ -106,7 +106,7 @@ ddl_step(KRequest *req)
 }
 
 void
-kapi_ddl_run(KRequest *req, KDdlJob *jobs, int n, int timeout_ms, void (*then) (KRequest *req))
+kapi_ddl_run(KRequest * req, KDdlJob * jobs, int n, int timeout_ms, void (*then) (KRequest * req))
 {
 	KDdlWork   *work = palloc0(sizeof(KDdlWork));
 
@@ -121,7 +121,7 @@ kapi_ddl_run(KRequest *req, KDdlJob *jobs, int n, int timeout_ms, void (*then) (
 }
 
 void
-kapi_ddl_end(KRequest *req)
+kapi_ddl_end(KRequest * req)
 {
 	KDdlWork   *work = req->ddl;
 

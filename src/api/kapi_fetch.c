@@ -27,6 +27,9 @@
 /* How much to make room for at first, before a partition shows how much it has. */
 #define FIRST_READ			(16 * 1024)
 
+/* So much is brought in from disk at a time. */
+#define READ_AHEAD			(1024 * 1024)
+
 /* How long cold pages are waited for, beyond the client's own limit. */
 #define COLD_LIMIT			5000	/* ms */
 
@@ -49,6 +52,8 @@ typedef struct FetchCacheEntry
 	int32		partition;
 	uint32		len;
 	KLogPosition position;
+	KLogPosition cold;			/* the page that was last asked for ... */
+	int64		cold_asked;		/* ... and when */
 } FetchCacheEntry;
 
 struct KFetchCache
@@ -61,7 +66,6 @@ typedef struct FetchWork
 	KFetchResponse resp;
 	int64		deadline;
 	int64		cold_deadline;
-	int64		cold_asked;		/* when the readers were asked last */
 	Size		min_bytes;
 	Size		wanted;			/* the client's max_bytes, as far as we go along */
 	Size		max_bytes;		/* of the current attempt */
@@ -78,10 +82,10 @@ typedef struct FetchWork
 static uint64 bytes_turn;
 static Size bytes_read;
 
-static void fetch_step(KRequest *req);
+static void fetch_step(KRequest * req);
 
 static FetchCacheEntry *
-cache_entry(KApiConn *conn, Oid relid, int32 partition)
+cache_entry(KApiConn * conn, Oid relid, int32 partition)
 {
 	uint32		hash = hash_combine(murmurhash32(relid), murmurhash32((uint32) partition));
 	FetchCacheEntry *entry;
@@ -95,13 +99,14 @@ cache_entry(KApiConn *conn, Oid relid, int32 partition)
 		entry->partition = partition;
 		entry->len = 0;
 		entry->position = KLOG_NO_POSITION;
+		entry->cold = KLOG_NO_POSITION;
 	}
 	return entry;
 }
 
 /* An answer with all partitions of the request, none of them read. */
 static void
-make_response(KRequest *req, KFetchResponse * resp)
+make_response(KRequest * req, KFetchResponse * resp)
 {
 	const		KFetchRequest *body = req->body;
 	const		KMsgDesc *desc;
@@ -144,7 +149,7 @@ set_empty(KFetchResponsePartition * out, int16 error)
 }
 
 void
-kapi_fetch_fail(KRequest *req, int16 error)
+kapi_fetch_fail(KRequest * req, int16 error)
 {
 	KFetchResponse resp;
 
@@ -163,15 +168,16 @@ kapi_fetch_fail(KRequest *req, int16 error)
 /*
  * Reads a partition's records from offset to below limit, up to max bytes; at least one batch,
  * however long, if nothing has been read for this answer yet.  Returns what ended it, KLOG_OK
- * also when there was not room for more.
+ * also when there was not room for more.  *cold becomes the first page that is not at hand.
  */
 static KLogResult
-read_records(KRequest *req, Relation rel, KLogPartition * part, int32 partition,
-			 int64 offset, int64 limit, Size max, KBytes * records)
+read_records(KRequest * req, Relation rel, KLogPartition * part, int32 partition,
+			 int64 offset, int64 limit, Size max, KBytes * records, KLogPosition * cold)
 {
 	FetchWork  *work = req->work;
 	FetchCacheEntry *entry = cache_entry(req->conn, RelationGetRelid(rel), partition);
 	KLogRead	r = {0};
+	KLogPosition at = entry->position;
 	uint8	   *buf = NULL;
 	Size		cap = 0;
 	Size		len = 0;
@@ -181,7 +187,6 @@ read_records(KRequest *req, Relation rel, KLogPartition * part, int32 partition,
 	r.offset = offset;
 	r.limit = limit;
 	r.nowait = true;
-	r.position = entry->position;
 	want = Min(Max((Size) entry->len + entry->len / 4, FIRST_READ), max);
 	for (;;)
 	{
@@ -196,37 +201,30 @@ read_records(KRequest *req, Relation rel, KLogPartition * part, int32 partition,
 			buf = bigger;
 			cap = want;
 		}
+		r.position = at;
 		r.buf = buf + len;
 		r.cap = cap - len;
-		r.len = 0;
 		result = klog_read(rel, part, &r);
+		*cold = r.cold;
 		if (result == KLOG_TOO_SMALL)
 		{
 			if (len + r.needed > max && (len > 0 || work->total > 0))
 				break;
-			want = len + r.needed;
+			want = Max(len + r.needed, Min(cap * 4, max));
 			continue;
 		}
 		if (result != KLOG_OK)
 			break;
+		at = r.position;
 		len += r.len;
 		if (r.len == 0 || r.next_offset >= limit || len >= max)
 			break;
 		r.offset = r.next_offset;
-
-		/* There is more: it did not fit, or a read ends at some boundary of the log's own. */
-		if (cap - len < FIRST_READ)
-			want = Min(Max(cap * 4, len + FIRST_READ), Max(max, len + FIRST_READ));
 	}
 
+	entry->position = at;
 	if (len == 0)
-	{
-		if (buf != NULL)
-			pfree(buf);
-		entry->position = r.position;
 		return result == KLOG_TOO_SMALL ? KLOG_OK : result;
-	}
-	entry->position = r.position;
 	entry->len = (uint32) Min(len, MAX_RESPONSE);
 	records->data = buf;
 	records->len = (int32) len;
@@ -235,16 +233,32 @@ read_records(KRequest *req, Relation rel, KLogPartition * part, int32 partition,
 	return KLOG_OK;
 }
 
+/* Has pages brought in, unless that was asked for a moment ago. */
+static void
+ask_reader(KRequest * req, Relation rel, KLogPartition * part, int32 partition, KLogPosition cold)
+{
+	FetchCacheEntry *entry = cache_entry(req->conn, RelationGetRelid(rel), partition);
+
+	if (entry->cold.segment == cold.segment && entry->cold.page == cold.page &&
+		kapi_now() - entry->cold_asked < COLD_AGAIN)
+		return;
+	if (klog_reader_request(rel, part, cold, READ_AHEAD, kapi_broker))
+	{
+		entry->cold = cold;
+		entry->cold_asked = kapi_now();
+	}
+}
+
 static int16
-storage_error(KRequest *req)
+storage_error(KRequest * req)
 {
 	/* Clients of old versions do not know the new code. */
 	return req->version <= 5 ? KERR_NOT_LEADER_OR_FOLLOWER : KERR_KAFKA_STORAGE_ERROR;
 }
 
-/* Reads one partition that exists and may be read; fills in *out, and *at with what to wait for. */
+/* Reads one partition that exists and may be read; fills in *out. */
 static void
-fetch_partition(KRequest *req, const KTopic * topic, const KFetchRequestPartition * in,
+fetch_partition(KRequest * req, const KTopic * topic, const KFetchRequestPartition * in,
 				KFetchResponsePartition * out)
 {
 	const		KFetchRequest *body = req->body;
@@ -256,6 +270,8 @@ fetch_partition(KRequest *req, const KTopic * topic, const KFetchRequestPartitio
 	int64		start;
 	int64		high;
 	Size		max;
+	KLogPosition cold = KLOG_NO_POSITION;
+	KLogResult	result;
 
 	if (error != 0)
 	{
@@ -300,19 +316,19 @@ fetch_partition(KRequest *req, const KTopic * topic, const KFetchRequestPartitio
 			  work->max_bytes - Min(work->total, work->max_bytes));
 	if (max == 0 && work->total > 0)
 		return;
-	switch (read_records(req, rel, part, in->partition, in->fetch_offset, high, max,
-						 &out->records))
+	result = read_records(req, rel, part, in->partition, in->fetch_offset, high, max,
+						  &out->records, &cold);
+
+	/* What comes next is wanted soon, even if this answer has something to give. */
+	if (cold.page != 0)
+		ask_reader(req, rel, part, in->partition, cold);
+	switch (result)
 	{
 		case KLOG_OK:
 		case KLOG_TOO_SMALL:
 			break;
 		case KLOG_COLD:
 			work->cold = true;
-			if (kapi_now() - work->cold_asked >= COLD_AGAIN &&
-				klog_reader_request(rel, part,
-									cache_entry(req->conn, topic->relid, in->partition)->position,
-									Max(max, FIRST_READ), kapi_broker))
-				work->cold_asked = kapi_now();
 			break;
 		case KLOG_OUT_OF_RANGE:
 			work->failed = true;
@@ -330,7 +346,7 @@ fetch_partition(KRequest *req, const KTopic * topic, const KFetchRequestPartitio
 
 /* One attempt at all partitions. */
 static void
-attempt(KRequest *req)
+attempt(KRequest * req)
 {
 	const		KFetchRequest *body = req->body;
 	FetchWork  *work = req->work;
@@ -379,7 +395,7 @@ attempt(KRequest *req)
 
 /* Has the request woken when one of its partitions gets more to read than the attempt has seen. */
 static void
-watch_partitions(KRequest *req)
+watch_partitions(KRequest * req)
 {
 	const		KFetchRequest *body = req->body;
 	FetchWork  *work = req->work;
@@ -408,7 +424,7 @@ watch_partitions(KRequest *req)
 }
 
 static void
-fetch_step(KRequest *req)
+fetch_step(KRequest * req)
 {
 	FetchWork  *work = req->work;
 	bool		late = kapi_now() >= work->deadline;
@@ -460,7 +476,7 @@ fetch_step(KRequest *req)
 }
 
 void
-kapi_fetch(KRequest *req)
+kapi_fetch(KRequest * req)
 {
 	const		KFetchRequest *body = req->body;
 	FetchWork  *work;
@@ -486,6 +502,5 @@ kapi_fetch(KRequest *req)
 	work->min_bytes = Min((Size) Max(body->min_bytes, 0), work->wanted);
 	work->deadline = kapi_now() + Max(body->max_wait_ms, 0);
 	work->cold_deadline = kapi_now() + Max(body->max_wait_ms, COLD_LIMIT);
-	work->cold_asked = kapi_now() - COLD_AGAIN;
 	fetch_step(req);
 }

@@ -87,7 +87,7 @@ kapi_topic_by_uuid(const KUuid * id, bool *busy)
 }
 
 void
-kapi_retry(KRequest *req, void (*step) (KRequest *req))
+kapi_retry(KRequest * req, void (*step) (KRequest * req))
 {
 	if (kapi_now() - req->begun > RETRY_LIMIT)
 		kapi_fail(req, KERR_REQUEST_TIMED_OUT);
@@ -152,7 +152,7 @@ kapi_items(const KMsgDesc * desc, Size offset, int32 n, const KMsgDesc * *sub)
 }
 
 void
-kapi_endpoint(KApiConn *conn, KStr * host, int32 *port)
+kapi_endpoint(KApiConn * conn, KStr * host, int32 *port)
 {
 	const		KAdvertised *advertised = kguc_advertised_find(conn->protocol);
 

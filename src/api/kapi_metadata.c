@@ -26,7 +26,7 @@
  */
 
 void
-kapi_api_versions_fail(KRequest *req, int16 error)
+kapi_api_versions_fail(KRequest * req, int16 error)
 {
 	KApiVersionsResponse resp;
 
@@ -37,7 +37,7 @@ kapi_api_versions_fail(KRequest *req, int16 error)
 
 /* The request's own version is not known: answered in version 0, which says what is. */
 void
-kapi_api_versions_unsupported(KRequest *req)
+kapi_api_versions_unsupported(KRequest * req)
 {
 	const		KApiInfo *info = kapi_info(KAPI_API_VERSIONS);
 	KApiVersionsResponse resp;
@@ -70,7 +70,7 @@ software_name_ok(KStr s)
 }
 
 void
-kapi_api_versions(KRequest *req)
+kapi_api_versions(KRequest * req)
 {
 	const		KApiVersionsRequest *body = req->body;
 	KApiVersionsResponse resp;
@@ -123,7 +123,7 @@ typedef struct MetaWork
 } MetaWork;
 
 void
-kapi_metadata_fail(KRequest *req, int16 error)
+kapi_metadata_fail(KRequest * req, int16 error)
 {
 	const		KMetadataRequest *body = req->body;
 	KMetadataResponse resp;
@@ -171,7 +171,7 @@ fill_topic(const KMsgDesc * desc, KMetadataResponseTopic * out, const KTopic * t
 
 /* All topics are looked up: answers. */
 static void
-metadata_answer(KRequest *req, MetaWork *work)
+metadata_answer(KRequest * req, MetaWork *work)
 {
 	const		KMetadataRequest *body = req->body;
 	Oid			role = kapi_role(req);
@@ -221,7 +221,7 @@ metadata_answer(KRequest *req, MetaWork *work)
 
 /* Looks up what the request names.  False: something was busy. */
 static bool
-metadata_lookup(KRequest *req, MetaWork *work)
+metadata_lookup(KRequest * req, MetaWork *work)
 {
 	Oid			role = kapi_role(req);
 	bool		busy = false;
@@ -275,7 +275,7 @@ metadata_lookup(KRequest *req, MetaWork *work)
 }
 
 static void
-metadata_look_again(KRequest *req)
+metadata_look_again(KRequest * req)
 {
 	MetaWork   *work = req->work;
 
@@ -302,7 +302,7 @@ metadata_look_again(KRequest *req)
 
 /* Has missing topics made, if that is allowed; false: there is nothing to make. */
 static bool
-metadata_create(KRequest *req, MetaWork *work)
+metadata_create(KRequest * req, MetaWork *work)
 {
 	const		KMetadataRequest *body = req->body;
 	Oid			role = kapi_role(req);
@@ -341,7 +341,7 @@ metadata_create(KRequest *req, MetaWork *work)
 }
 
 static void
-metadata_begin(KRequest *req)
+metadata_begin(KRequest * req)
 {
 	MetaWork   *work = req->work;
 
@@ -352,7 +352,7 @@ metadata_begin(KRequest *req)
 }
 
 void
-kapi_metadata(KRequest *req)
+kapi_metadata(KRequest * req)
 {
 	const		KMetadataRequest *body = req->body;
 	MetaWork   *work = palloc0(sizeof(MetaWork));
@@ -409,7 +409,7 @@ kapi_metadata(KRequest *req)
  */
 
 void
-kapi_describe_cluster_fail(KRequest *req, int16 error)
+kapi_describe_cluster_fail(KRequest * req, int16 error)
 {
 	KDescribeClusterResponse resp;
 
@@ -420,7 +420,7 @@ kapi_describe_cluster_fail(KRequest *req, int16 error)
 }
 
 void
-kapi_describe_cluster(KRequest *req)
+kapi_describe_cluster(KRequest * req)
 {
 	const		KDescribeClusterRequest *body = req->body;
 	KDescribeClusterResponse resp;
@@ -468,7 +468,7 @@ kapi_describe_cluster(KRequest *req)
  */
 
 static void
-answer_coordinators(KRequest *req, int16 error)
+answer_coordinators(KRequest * req, int16 error)
 {
 	const		KFindCoordinatorRequest *body = req->body;
 	KFindCoordinatorResponse resp;
@@ -511,13 +511,13 @@ answer_coordinators(KRequest *req, int16 error)
 }
 
 void
-kapi_find_coordinator_fail(KRequest *req, int16 error)
+kapi_find_coordinator_fail(KRequest * req, int16 error)
 {
 	answer_coordinators(req, error);
 }
 
 void
-kapi_find_coordinator(KRequest *req)
+kapi_find_coordinator(KRequest * req)
 {
 	const		KFindCoordinatorRequest *body = req->body;
 

@@ -40,7 +40,7 @@ set_error(KListOffsetsResponsePartition * out, int16 error)
 
 /* The answer's shape, with one partition for each that is asked for. */
 static void
-make_response(KRequest *req, KListOffsetsResponse * resp)
+make_response(KRequest * req, KListOffsetsResponse * resp)
 {
 	const		KListOffsetsRequest *body = req->body;
 	const		KMsgDesc *desc;
@@ -66,7 +66,7 @@ make_response(KRequest *req, KListOffsetsResponse * resp)
 }
 
 void
-kapi_list_offsets_fail(KRequest *req, int16 error)
+kapi_list_offsets_fail(KRequest * req, int16 error)
 {
 	KListOffsetsResponse resp;
 
@@ -103,7 +103,7 @@ is_unsupported(int64 timestamp, int version)
 
 /* What the client asked for, of a partition that it may see.  False: busy. */
 static bool
-look_up(KRequest *req, const KTopic * topic, const KListOffsetsRequestPartition * in,
+look_up(KRequest * req, const KTopic * topic, const KListOffsetsRequestPartition * in,
 		KListOffsetsResponsePartition * out)
 {
 	bool		busy;
@@ -155,7 +155,7 @@ look_up(KRequest *req, const KTopic * topic, const KListOffsetsRequestPartition 
 }
 
 static void
-list_offsets_step(KRequest *req)
+list_offsets_step(KRequest * req)
 {
 	const		KListOffsetsRequest *body = req->body;
 	OffsetWork *work = req->work;
@@ -282,7 +282,7 @@ mark_duplicates(KListOffsetsResponse * resp)
 }
 
 void
-kapi_list_offsets(KRequest *req)
+kapi_list_offsets(KRequest * req)
 {
 	OffsetWork *work = palloc0(sizeof(OffsetWork));
 

@@ -123,7 +123,7 @@ set_error(KProduceResponsePartition * out, int16 error, const char *message)
 }
 
 static void
-make_response(KRequest *req, KProduceResponse * resp)
+make_response(KRequest * req, KProduceResponse * resp)
 {
 	const		KProduceRequest *body = req->body;
 	const		KMsgDesc *desc;
@@ -159,7 +159,7 @@ make_response(KRequest *req, KProduceResponse * resp)
 
 /* acks=0 has no answer; its errors close the connection so that the client learns of them. */
 static void
-answer(KRequest *req)
+answer(KRequest * req)
 {
 	ProduceWork *work = req->work;
 
@@ -172,7 +172,7 @@ answer(KRequest *req)
 }
 
 void
-kapi_produce_fail(KRequest *req, int16 error)
+kapi_produce_fail(KRequest * req, int16 error)
 {
 	ProduceWork *work = req->work;
 
@@ -269,7 +269,7 @@ settle_all(ProduceQueue *queue, int16 error, const char *message)
 }
 
 void
-kapi_produce_end(KRequest *req)
+kapi_produce_end(KRequest * req)
 {
 	ProduceWork *work = req->work;
 
@@ -282,7 +282,7 @@ kapi_produce_end(KRequest *req)
 }
 
 bool
-kapi_produce_keep(KRequest *req)
+kapi_produce_keep(KRequest * req)
 {
 	return req->held;
 }
@@ -453,7 +453,7 @@ append_queue(void *arg)
 	klog_unlock(part);
 }
 
-static void produce_appended(KRequest *req);
+static void produce_appended(KRequest * req);
 
 void
 kapi_produce_flush(void)
@@ -533,7 +533,7 @@ kapi_produce_timeout(void)
 
 /* What acks waits for has come true, or the client's time is over. */
 static void
-produce_durable(KRequest *req)
+produce_durable(KRequest * req)
 {
 	ProduceWork *work = req->work;
 	XLogRecPtr	reached = work->acks == 1 ? klog_flushed_lsn() : klog_durable_lsn();
@@ -549,7 +549,7 @@ produce_durable(KRequest *req)
 }
 
 static void
-produce_appended(KRequest *req)
+produce_appended(KRequest * req)
 {
 	ProduceWork *work = req->work;
 
@@ -737,7 +737,7 @@ is_transactional(const KProduceRequest * body)
 
 /* Looks up one of the request's topics.  False: busy. */
 static bool
-find_topic(KRequest *req, const KProduceRequestTopic * in, const KTopic * *topic, int16 *error)
+find_topic(KRequest * req, const KProduceRequestTopic * in, const KTopic * *topic, int16 *error)
 {
 	bool		busy;
 	KUuid		id = in->topic_id;
@@ -752,7 +752,7 @@ find_topic(KRequest *req, const KProduceRequestTopic * in, const KTopic * *topic
 }
 
 void
-kapi_produce(KRequest *req)
+kapi_produce(KRequest * req)
 {
 	const		KProduceRequest *body = req->body;
 	ProduceWork *work;

@@ -6,7 +6,7 @@
 
 #include "api/kapi_request.h"
 
-const KApiEntry kapi_table[] = {
+const		KApiEntry kapi_table[] = {
 	{KAPI_PRODUCE, kapi_produce, kapi_produce_fail, kapi_produce_end, kapi_produce_keep, false},
 	{KAPI_FETCH, kapi_fetch, kapi_fetch_fail, NULL, NULL, false},
 	{KAPI_LIST_OFFSETS, kapi_list_offsets, kapi_list_offsets_fail, NULL, NULL, false},
@@ -21,7 +21,7 @@ const KApiEntry kapi_table[] = {
 
 const int	kapi_table_size = lengthof(kapi_table);
 
-const KApiEntry *
+const		KApiEntry *
 kapi_entry(int key)
 {
 	for (int i = 0; i < kapi_table_size; i++)

@@ -60,7 +60,7 @@ create_error(KCreateTopicsResponseTopic * out, int16 error, const char *message)
 }
 
 void
-kapi_create_topics_fail(KRequest *req, int16 error)
+kapi_create_topics_fail(KRequest * req, int16 error)
 {
 	const		KCreateTopicsRequest *body = req->body;
 	KCreateTopicsResponse resp;
@@ -279,7 +279,7 @@ create_describe(CreateWork *work, CreateTopic *topic)
 }
 
 static void
-create_done(KRequest *req)
+create_done(KRequest * req)
 {
 	CreateWork *work = req->work;
 
@@ -301,7 +301,7 @@ create_done(KRequest *req)
 }
 
 void
-kapi_create_topics(KRequest *req)
+kapi_create_topics(KRequest * req)
 {
 	const		KCreateTopicsRequest *body = req->body;
 	CreateWork *work = palloc0(sizeof(CreateWork));
@@ -381,7 +381,7 @@ typedef struct DeleteWork
 
 /* What the request names, in one shape for all versions. */
 static int32
-delete_named(KRequest *req, KDeleteTopicsRequestTopic * *topics)
+delete_named(KRequest * req, KDeleteTopicsRequestTopic * *topics)
 {
 	const		KDeleteTopicsRequest *body = req->body;
 	int32		n;
@@ -407,7 +407,7 @@ delete_error(KDeleteTopicsResponseTopic * out, int16 error, const char *message)
 }
 
 void
-kapi_delete_topics_fail(KRequest *req, int16 error)
+kapi_delete_topics_fail(KRequest * req, int16 error)
 {
 	KDeleteTopicsResponse resp;
 	KDeleteTopicsRequestTopic *topics;
@@ -427,7 +427,7 @@ kapi_delete_topics_fail(KRequest *req, int16 error)
 }
 
 static void
-delete_done(KRequest *req)
+delete_done(KRequest * req)
 {
 	DeleteWork *work = req->work;
 
@@ -478,7 +478,7 @@ delete_check(const KDeleteTopicsRequestTopic * in, KDeleteTopicsResponseTopic * 
 }
 
 void
-kapi_delete_topics(KRequest *req)
+kapi_delete_topics(KRequest * req)
 {
 	const		KDeleteTopicsRequest *body = req->body;
 	DeleteWork *work = palloc0(sizeof(DeleteWork));

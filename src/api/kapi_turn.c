@@ -146,13 +146,13 @@ kapi_relation(Oid relid, LOCKMODE mode, bool *busy)
 }
 
 bool
-kapi_is_refused(KApiConn *conn)
+kapi_is_refused(KApiConn * conn)
 {
 	return kguc_anonymous_role == NULL || kguc_anonymous_role[0] == '\0';
 }
 
 Oid
-kapi_role(KRequest *req)
+kapi_role(KRequest * req)
 {
 	kapi_txn();
 	if (role_turn != turn)

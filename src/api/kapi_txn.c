@@ -11,7 +11,7 @@
 #include "txn/kproducer.h"
 
 static void
-answer_producer_id(KRequest *req, int16 error, int64 producer_id, int16 epoch)
+answer_producer_id(KRequest * req, int16 error, int64 producer_id, int16 epoch)
 {
 	KInitProducerIdResponse resp;
 
@@ -23,20 +23,20 @@ answer_producer_id(KRequest *req, int16 error, int64 producer_id, int16 epoch)
 }
 
 void
-kapi_init_producer_id_fail(KRequest *req, int16 error)
+kapi_init_producer_id_fail(KRequest * req, int16 error)
 {
 	answer_producer_id(req, error, -1, -1);
 }
 
 /* An id that was told must not be given out again after a crash. */
 static void
-producer_id_durable(KRequest *req)
+producer_id_durable(KRequest * req)
 {
 	answer_producer_id(req, 0, *(int64 *) req->work, 0);
 }
 
 void
-kapi_init_producer_id(KRequest *req)
+kapi_init_producer_id(KRequest * req)
 {
 	const		KInitProducerIdRequest *body = req->body;
 	int64	   *id;

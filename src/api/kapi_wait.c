@@ -91,7 +91,7 @@ kapi_wait_init(void)
 }
 
 static void
-park(KRequest *req, void (*wake) (KRequest *req))
+park(KRequest * req, void (*wake) (KRequest * req))
 {
 	req->wait.wake = wake;
 	if (!req->parked)
@@ -102,7 +102,7 @@ park(KRequest *req, void (*wake) (KRequest *req))
 }
 
 void
-kapi_wait_until(KRequest *req, int64 deadline, void (*wake) (KRequest *req))
+kapi_wait_until(KRequest * req, int64 deadline, void (*wake) (KRequest * req))
 {
 	park(req, wake);
 	if (req->wait.timed)
@@ -117,7 +117,7 @@ kapi_wait_until(KRequest *req, int64 deadline, void (*wake) (KRequest *req))
 }
 
 void
-kapi_wait_lsn(KRequest *req, XLogRecPtr lsn, bool quorum, void (*wake) (KRequest *req))
+kapi_wait_lsn(KRequest * req, XLogRecPtr lsn, bool quorum, void (*wake) (KRequest * req))
 {
 	Assert(!req->wait.for_lsn);
 	park(req, wake);
@@ -129,7 +129,7 @@ kapi_wait_lsn(KRequest *req, XLogRecPtr lsn, bool quorum, void (*wake) (KRequest
 }
 
 void
-kapi_wait_poll(KRequest *req, void (*wake) (KRequest *req))
+kapi_wait_poll(KRequest * req, void (*wake) (KRequest * req))
 {
 	park(req, wake);
 	if (!req->wait.polled)
@@ -140,14 +140,14 @@ kapi_wait_poll(KRequest *req, void (*wake) (KRequest *req))
 }
 
 void
-kapi_wait_turn(KRequest *req, void (*wake) (KRequest *req))
+kapi_wait_turn(KRequest * req, void (*wake) (KRequest * req))
 {
 	kapi_wait_poll(req, wake);
 	hurry = true;
 }
 
 void
-kapi_wait_retry(KRequest *req, void (*wake) (KRequest *req))
+kapi_wait_retry(KRequest * req, void (*wake) (KRequest * req))
 {
 	/* The first time: the next turn, which kapi_wait_timeout() makes come at once. */
 	kapi_wait_until(req, kapi_now() + req->wait.backoff, wake);
@@ -155,14 +155,14 @@ kapi_wait_retry(KRequest *req, void (*wake) (KRequest *req))
 }
 
 void
-kapi_wait_progress(KRequest *req)
+kapi_wait_progress(KRequest * req)
 {
 	req->wait.backoff = 0;
 }
 
 void
-kapi_wait_data(KRequest *req, Oid relid, int32 partition, int64 offset,
-			   void (*wake) (KRequest *req))
+kapi_wait_data(KRequest * req, Oid relid, int32 partition, int64 offset,
+			   void (*wake) (KRequest * req))
 {
 	WatchKey	key = {relid, partition};
 	bool		found;
@@ -184,7 +184,7 @@ kapi_wait_data(KRequest *req, Oid relid, int32 partition, int64 offset,
 }
 
 void
-kapi_wait_clear(KRequest *req)
+kapi_wait_clear(KRequest * req)
 {
 	KWait	   *wait = &req->wait;
 
@@ -216,7 +216,7 @@ kapi_wait_clear(KRequest *req)
 }
 
 static void
-make_ready(KRequest *req)
+make_ready(KRequest * req)
 {
 	if (!req->wait.ready)
 	{
