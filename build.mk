@@ -25,8 +25,8 @@ PG_CFLAGS = -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-declaration-afte
 	$(if $(WERROR),-Werror) $(if $(SANITIZE),$(SANITIZE_FLAGS))
 SHLIB_LINK = $(PURE_LIBS) $(if $(SANITIZE),$(SANITIZE_FLAGS))
 
-# For "make sanitize". Not the address sanitizer: a server built without it hangs when its library is loaded
-# first. The fuzzers have it.
+# For "make sanitize". Not the address sanitizer: a server built without it hangs when its library
+# is loaded first. The fuzzers have it.
 SANITIZE_FLAGS = -fsanitize=undefined -fno-sanitize-recover=undefined -fno-sanitize=alignment
 
 # Our code is not inlined into queries: no LLVM bitcode, and so no clang to build.
@@ -86,8 +86,8 @@ fuzz-programs: $(FUZZ_PROGRAMS)
 
 build/fuzz/%: test/fuzz/%.c $(PURE_OBJS)
 	@mkdir -p build/fuzz
-	$(FUZZ_CC) $(FUZZ_FLAGS) -std=gnu11 -fwrapv -fno-strict-aliasing -Wno-ignored-attributes -Itest/unit \
-		$(CPPFLAGS) -MF $@.d -o $@ $< \
+	$(FUZZ_CC) $(FUZZ_FLAGS) -std=gnu11 -fwrapv -fno-strict-aliasing -Wno-ignored-attributes \
+		-Itest/unit $(CPPFLAGS) -MF $@.d -o $@ $< \
 		$(PURE_OBJS:.o=.c) $(TEST_LIBS)
 
 .PHONY: generated unit-programs fuzz-programs

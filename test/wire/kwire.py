@@ -286,7 +286,8 @@ def decode(fields, version, flexible, r):
             tag = r.uvarint()
             raw = r.take(r.uvarint())
             if tag in tagged:
-                message[tagged[tag].name] = _decode_field(tagged[tag], version, flexible, Reader(raw))
+                message[tagged[tag].name] = _decode_field(tagged[tag], version, flexible,
+                                                          Reader(raw))
     return message
 
 
