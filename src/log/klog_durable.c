@@ -207,6 +207,9 @@ klog_watermark_advance(KLogPartition *part)
 	{
 		wake_brokers(pg_atomic_exchange_u64(&part->waiting_brokers, 0));
 		ConditionVariableBroadcast(&part->moved);
+		/* a look without the lock: who lists a batch later moves the watermark later */
+		if (part->unresolved_from >= 0)
+			klog_keeper_queue(part, false);
 	}
 	return more;
 }

@@ -150,6 +150,7 @@ keep_partition(Oid relid, int32 partition, bool grow)
 	if (grow)
 		grow_ahead(rel);
 	klog_resolve_partition(rel, part, false);
+	/* what is above the watermark is resolved when that moves: it puts us on the list again */
 	more = write_out(rel, part);
 	RelationClose(rel);
 	if (more)
