@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -140,7 +141,18 @@ klog_broker_wants_durable(int n)
 void
 klog_broker_wants_data(KLogPartition *part, int n)
 {
+	if (RecoveryInProgress())
+		pg_atomic_fetch_or_u64(&klog_shared->wants_replay, UINT64CONST(1) << n);
 	pg_atomic_fetch_or_u64(&part->waiting_brokers, UINT64CONST(1) << n);
+}
+
+/* Called by redo: states built before are old, and who waits for records should look again. */
+void
+klog_replayed(void)
+{
+	pg_atomic_fetch_add_u64(&klog_shared->replayed, 1);
+	if (pg_atomic_read_u64(&klog_shared->wants_replay) != 0)
+		wake_brokers(pg_atomic_exchange_u64(&klog_shared->wants_replay, 0));
 }
 
 /* ------------------------------------------------------------------------
@@ -207,6 +219,8 @@ klog_watermark_advance(KLogPartition *part)
 	{
 		wake_brokers(pg_atomic_exchange_u64(&part->waiting_brokers, 0));
 		ConditionVariableBroadcast(&part->moved);
+		if (!part->standby)
+			klog_keeper_moved(part);
 		/* a look without the lock: who lists a batch later moves the watermark later */
 		if (part->unresolved_from >= 0)
 			klog_keeper_queue(part, false);
@@ -357,10 +371,27 @@ klog_syncwait_turn(void)
  * Waiting in SQL
  * ------------------------------------------------------------------------
  */
+/* How often a waiting session looks at what was replayed. */
+#define STANDBY_LOOK_MS		100
+
+/* On a standby nobody moves watermarks but who looks at the pages. False: the relation is gone. */
+static bool
+look_on_standby(Oid relid, int32 partition)
+{
+	Relation	rel = try_relation_open(relid, AccessShareLock);
+
+	if (rel == NULL)
+		return false;
+	(void) klog_attach(rel, partition, false);
+	relation_close(rel, AccessShareLock);
+	return true;
+}
+
 bool
 klog_wait(Oid relid, int32 partition, int64 offset, int64 timeout_ms)
 {
 	KLogPartition *part = klog_lookup(relid, partition);
+	bool		standby = RecoveryInProgress();
 	uint64		generation;
 	TimestampTz deadline = 0;
 	bool		readable;
@@ -370,11 +401,11 @@ klog_wait(Oid relid, int32 partition, int64 offset, int64 timeout_ms)
 	generation = part->generation;
 	if (timeout_ms >= 0)
 		deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
-	ConditionVariablePrepareToSleep(&part->moved);
 	for (;;)
 	{
 		long		left = -1;
 
+		ConditionVariablePrepareToSleep(&part->moved);
 		readable = part->generation == generation && klog_high_watermark(part) > offset;
 		if (readable || part->generation != generation)
 			break;
@@ -384,7 +415,15 @@ klog_wait(Oid relid, int32 partition, int64 offset, int64 timeout_ms)
 			if (left <= 0)
 				break;
 		}
+		if (standby)
+			left = left < 0 ? STANDBY_LOOK_MS : Min(left, STANDBY_LOOK_MS);
 		ConditionVariableTimedSleep(&part->moved, left, PG_WAIT_EXTENSION);
+		if (standby)
+		{
+			ConditionVariableCancelSleep();
+			if (!look_on_standby(relid, partition))
+				return false;
+		}
 	}
 	ConditionVariableCancelSleep();
 	return readable;

@@ -13,6 +13,7 @@
 #include "storage/lmgr.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 #include "log/klog_buffer.h"
 
@@ -22,6 +23,8 @@
 
 #define WRITE_PAGES			1024	/* pages written out in one go */
 #define RETRY_MS			20
+#define MARK_MS				200		/* a watermark that rests so long is written into the header */
+#define MARK_LIST			256		/* partitions looked at in one go */
 
 /* Puts a partition on the keeper's list; false: it is there already. */
 static bool
@@ -48,6 +51,28 @@ void
 klog_keeper_queue(KLogPartition *part, bool grow)
 {
 	if (keeper_list(part, grow))
+		klog_wake_keeper();
+}
+
+/*
+ * The watermark moved. Pages carry the watermark of the last append, so a last move that no append follows
+ * would never be told to a standby: when it has rested for a moment, the partition header gets it.
+ */
+void
+klog_keeper_moved(KLogPartition *part)
+{
+	bool		first = false;
+
+	SpinLockAcquire(&klog_shared->mutex);
+	if (!part->mark_listed)
+	{
+		first = klog_shared->mark_head == KLOG_NO_INDEX;
+		part->mark_listed = true;
+		part->mark_next = klog_shared->mark_head;
+		klog_shared->mark_head = klog_partition_index(part);
+	}
+	SpinLockRelease(&klog_shared->mutex);
+	if (first)
 		klog_wake_keeper();
 }
 
@@ -153,38 +178,101 @@ keep_partition(Oid relid, int32 partition, bool grow)
 	/* what is above the watermark is resolved when that moves: it puts us on the list again */
 	more = write_out(rel, part);
 	RelationClose(rel);
-	if (more)
-		return 0;
-	/* a commit that is not durable yet is resolved when it is */
-	return part->unresolved_from >= 0 ? RETRY_MS : -1;
+	return more ? 0 : -1;
+}
+
+/* Takes the first partition off the list; NULL: it is empty. */
+static KLogPartition *
+keeper_take(void)
+{
+	KLogPartition *part = NULL;
+
+	SpinLockAcquire(&klog_shared->mutex);
+	if (klog_shared->keep_head != KLOG_NO_INDEX)
+	{
+		part = &klog_partitions[klog_shared->keep_head];
+		klog_shared->keep_head = part->keep_next;
+	}
+	SpinLockRelease(&klog_shared->mutex);
+	return part;
+}
+
+/* Writes the watermarks that have come to rest. Returns whether there are others to look at again. */
+static bool
+mark_turn(void)
+{
+	static TimestampTz last = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	int			list[MARK_LIST];
+	int			n = 0;
+	bool		again;
+
+	SpinLockAcquire(&klog_shared->mutex);
+	if (TimestampDifferenceExceeds(last, now, MARK_MS))
+	{
+		last = now;
+		while (n < MARK_LIST && klog_shared->mark_head != KLOG_NO_INDEX)
+		{
+			KLogPartition *part = &klog_partitions[klog_shared->mark_head];
+
+			list[n++] = klog_shared->mark_head;
+			klog_shared->mark_head = part->mark_next;
+			part->mark_listed = false;	/* who moves from now on is listed anew */
+		}
+	}
+	again = klog_shared->mark_head != KLOG_NO_INDEX;
+	SpinLockRelease(&klog_shared->mutex);
+	for (int i = 0; i < n; i++)
+	{
+		KLogPartition *part = &klog_partitions[list[i]];
+		int64		watermark = klog_high_watermark(part);
+		Relation	rel;
+		bool		gone;
+
+		if (watermark != part->mark_seen)
+		{
+			part->mark_seen = watermark;
+			klog_keeper_moved(part);
+			again = true;
+			continue;
+		}
+		StartTransactionCommand();
+		rel = open_relation(part->relid, &gone);
+		if (rel != NULL)
+		{
+			KLogPartition *now_part = klog_attach(rel, part->partition, true);
+
+			if (now_part == part)
+				klog_write_mark(rel, part, 0, watermark);
+			RelationClose(rel);
+		}
+		else if (!gone)
+		{
+			klog_keeper_moved(part);
+			again = true;
+		}
+		CommitTransactionCommand();
+	}
+	return again;
 }
 
 long
 klog_keeper_turn(void)
 {
-	/* taken off the shared list; a turn that fails leaves the rest to the next one */
-	static int	todo = KLOG_NO_INDEX;
-	long		wait = -1;
+	long		wait = mark_turn() ? MARK_MS : -1;
+	int			again[64];
+	int			nagain = 0;
+	KLogPartition *part;
 
-	if (todo == KLOG_NO_INDEX)
+	/* one at a time: an ERROR leaves the others on the list */
+	while (nagain < (int) lengthof(again) && (part = keeper_take()) != NULL)
 	{
-		SpinLockAcquire(&klog_shared->mutex);
-		todo = klog_shared->keep_head;
-		klog_shared->keep_head = KLOG_NO_INDEX;
-		SpinLockRelease(&klog_shared->mutex);
-	}
-	else
-		wait = 0;
-	while (todo != KLOG_NO_INDEX)
-	{
-		KLogPartition *part = &klog_partitions[todo];
 		Oid			relid = part->relid;
 		int32		partition = part->partition;
 		uint64		generation = part->generation;
 		bool		grow;
-		long		again;
+		long		next;
 
-		todo = part->keep_next;
 		SpinLockAcquire(&part->mutex);
 		grow = part->keep_grow;
 		part->keep_grow = false;
@@ -193,15 +281,19 @@ klog_keeper_turn(void)
 		if (generation == 0)
 			continue;
 		StartTransactionCommand();
-		again = keep_partition(relid, partition, grow);
-		if (again >= 0)
+		next = keep_partition(relid, partition, grow);
+		if (next >= 0 && part->generation == generation)
 		{
-			/* without a wake-up, or the pause before the next try would end at once */
-			if (part->generation == generation)
-				(void) keeper_list(part, grow);
-			wait = wait < 0 ? again : Min(wait, again);
+			SpinLockAcquire(&part->mutex);
+			part->keep_grow |= grow;
+			SpinLockRelease(&part->mutex);
+			again[nagain++] = klog_partition_index(part);
+			wait = wait < 0 ? next : Min(wait, next);
 		}
 		CommitTransactionCommand();
 	}
+	/* without a wake-up, or the pause before the next try would end at once */
+	for (int i = 0; i < nagain; i++)
+		(void) keeper_list(&klog_partitions[again[i]], false);
 	return wait;
 }

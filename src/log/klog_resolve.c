@@ -106,8 +106,8 @@ resolve_page(void *arg, const KLogWalkPage *at)
 }
 
 /* Writes into the partition header that nothing below resolved_to is unresolved, and the watermark. */
-static void
-write_mark(Relation rel, KLogPartition *part, int64 resolved_to, int64 high_watermark)
+void
+klog_write_mark(Relation rel, KLogPartition *part, int64 resolved_to, int64 high_watermark)
 {
 	xl_klog_mark xlrec = {.partition = part->partition,.resolved_to = resolved_to};
 	KLogPartitionHeader *header;
@@ -189,7 +189,7 @@ klog_resolve_partition(Relation rel, KLogPartition *part, bool mark)
 
 	/* a mark that is lost in a crash only means more to look at */
 	if (mark)
-		write_mark(rel, part, from, resolve.limit);
+		klog_write_mark(rel, part, from, resolve.limit);
 	return resolve.oldest;
 }
 

@@ -96,10 +96,13 @@ klog_shmem_init(void)
 		pg_atomic_init_u64(&klog_shared->flushed, 0);
 		pg_atomic_init_u64(&klog_shared->durable, 0);
 		pg_atomic_init_u64(&klog_shared->wants_durable, 0);
+		pg_atomic_init_u64(&klog_shared->replayed, 0);
+		pg_atomic_init_u64(&klog_shared->wants_replay, 0);
 		pg_atomic_init_u32(&klog_shared->flushing, 0);
 		klog_shared->next_generation = 1;
 		klog_shared->dirty_head = KLOG_NO_INDEX;
 		klog_shared->keep_head = KLOG_NO_INDEX;
+		klog_shared->mark_head = KLOG_NO_INDEX;
 		klog_shared->free_slot = 0;
 		for (int i = 0; i < kguc_max_partitions; i++)
 		{
@@ -434,7 +437,7 @@ find_unresolved(Relation rel, KLogPartition *part, int64 from)
 
 /* Builds the state from the pages.  The caller holds the append lock. */
 static void
-build_state(Relation rel, KLogPartition *part)
+build_state(Relation rel, KLogPartition *part, bool standby)
 {
 	Buffer		buffer;
 	KLogPartitionHeader header;
@@ -447,9 +450,10 @@ build_state(Relation rel, KLogPartition *part)
 	int64		log_start = 0;
 	int64		watermark = 0;
 	XLogRecPtr	lsn;
-	bool		durable;
 
 	part->rlocator = rel->rd_locator;
+	part->standby = standby;
+	part->built_at = pg_atomic_read_u64(&klog_shared->replayed);
 	part->head = InvalidBlockNumber;
 	part->segment = 0;
 	part->npages = 0;
@@ -498,7 +502,8 @@ build_state(Relation rel, KLogPartition *part)
 			part->npages = klog_segment_pages(seg.nextents, meta.extent_units);
 			part->segment_first_offset = seg.entry.first_offset;
 			/* a power loss may have taken the end of a file whose extents are in WAL */
-			klog_grow_to(rel, klog_segment_block(rel, part, &seg, part->npages - 1) + 1);
+			if (!standby)
+				klog_grow_to(rel, klog_segment_block(rel, part, &seg, part->npages - 1) + 1);
 			find_tail(rel, part, &seg, part->npages, &tail);
 			next_offset = tail.next_offset;
 			watermark = Min(Max(watermark, tail.high_watermark), next_offset);
@@ -519,7 +524,8 @@ build_state(Relation rel, KLogPartition *part)
 			part->segment_first_timestamp = klog_segment_first_timestamp(rel, part,
 																		 &seg, tail.page);
 			bytes += klog_segment_sealed_bytes(rel, part->partition, &header);
-			unresolved = find_unresolved(rel, part, header.resolved_to);
+			if (!standby)
+				unresolved = find_unresolved(rel, part, header.resolved_to);
 		}
 	}
 
@@ -528,8 +534,11 @@ build_state(Relation rel, KLogPartition *part)
 	 * commit records of the transactions that we believe.  A record of our own is behind them all, and
 	 * its flush brings them along.  Until all of it is durable the watermark stays at what the pages say it was:
 	 * what was readable once stays so when there is no quorum after a restart.
+	 *
+	 * A standby never knows more than what the pages say. The commits that this watermark stands for came before
+	 * the record that told it, so they are replayed.
 	 */
-	lsn = tail.lsn;
+	lsn = standby ? PG_UINT64_MAX : tail.lsn;
 	if (unresolved)
 	{
 		xl_klog_heartbeat xlrec = {.durable_lsn = klog_durable_lsn()};
@@ -538,8 +547,7 @@ build_state(Relation rel, KLogPartition *part)
 		XLogRegisterData((char *) &xlrec, sizeof(xlrec));
 		lsn = XLogInsert(RM_KAFKA_LOG_ID, XLOG_KLOG_HEARTBEAT);
 	}
-	durable = lsn <= klog_durable_lsn();
-	if (!durable)
+	if (!standby && lsn > klog_durable_lsn())
 	{
 		XLogFlush(lsn);
 		klog_publish();
@@ -560,14 +568,27 @@ build_state(Relation rel, KLogPartition *part)
 	pg_write_barrier();
 	pg_atomic_write_u32(&part->valid, 1);
 	klog_watermark_advance(part);
-	klog_dirty_push(part);
+	if (!standby)
+		klog_dirty_push(part);
 	if (unresolved)
 		klog_keeper_queue(part, false);
+}
+
+/* Is the state that of this file, and as new as it must be? */
+static bool
+is_current(KLogPartition *part, Relation rel, bool standby)
+{
+	if (!pg_atomic_read_u32(&part->valid))
+		return false;
+	pg_read_barrier();
+	return RelFileLocatorEquals(part->rlocator, rel->rd_locator) && part->standby == standby &&
+		(!standby || part->built_at == pg_atomic_read_u64(&klog_shared->replayed));
 }
 
 KLogPartition *
 klog_attach(Relation rel, int32 partition, bool nowait)
 {
+	bool		standby = RecoveryInProgress();
 	KLogPartition *part;
 
 	if (partition < 0 || partition >= KLOG_MAX_PARTITIONS)
@@ -577,16 +598,10 @@ klog_attach(Relation rel, int32 partition, bool nowait)
 				 errdetail("Partitions of a topic are numbered from 0 to %d.",
 						   KLOG_MAX_PARTITIONS - 1)));
 	kafka_pg_check_database();
-	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("topics cannot be read during recovery"),
-				 errhint("Read from the primary, or promote this server.")));
 	part = klog_lookup(RelationGetRelid(rel), partition);
 	if (part == NULL)
 		part = get_slot(RelationGetRelid(rel), partition);
-	if (likely(pg_atomic_read_u32(&part->valid) &&
-			   RelFileLocatorEquals(part->rlocator, rel->rd_locator)))
+	if (likely(is_current(part, rel, standby)))
 		return part;
 
 	if (nowait)
@@ -596,10 +611,10 @@ klog_attach(Relation rel, int32 partition, bool nowait)
 	}
 	else
 		LWLockAcquire(&part->lock, LW_EXCLUSIVE);
-	if (!pg_atomic_read_u32(&part->valid) || !RelFileLocatorEquals(part->rlocator, rel->rd_locator))
+	if (!is_current(part, rel, standby))
 	{
 		pg_atomic_write_u32(&part->valid, 0);
-		build_state(rel, part);
+		build_state(rel, part, standby);
 	}
 	LWLockRelease(&part->lock);
 	return part;

@@ -80,6 +80,8 @@ struct KLogPartition
 	int64		marked_bytes;	/* total_bytes when that was written */
 	uint32		clean_page;		/* pages of the open segment before this were written out */
 
+	bool		standby;		/* built during recovery */
+	uint64		built_at;		/* and then: after so many records were replayed */
 	pg_atomic_uint32 valid;		/* built, and rlocator is right */
 
 	/* ---- protected by mutex ---- */
@@ -98,6 +100,9 @@ struct KLogPartition
 	bool		keep_queued;	/* is on the keeper's list */
 	bool		keep_grow;		/* and its file is nearly used up */
 	int			keep_next;
+	bool		mark_listed;	/* is on the list of those whose watermark moved */
+	int			mark_next;
+	int64		mark_seen;		/* keeper: the watermark when it last looked */
 	int			free_next;		/* hash_lock: list of free slots */
 
 	pg_atomic_uint64 high_watermark;
@@ -131,9 +136,14 @@ typedef struct KLogShared
 	pg_atomic_uint64 durable;
 	pg_atomic_uint64 wants_durable; /* bit n: broker n */
 
+	/* recovery: records replayed that changed a page of a log; brokers to be told of the next */
+	pg_atomic_uint64 replayed;
+	pg_atomic_uint64 wants_replay;
+
 	slock_t		mutex;			/* lists and latches below */
 	int			dirty_head;
 	int			keep_head;
+	int			mark_head;
 	int			free_pending;
 	Latch	   *flusher;
 	Latch	   *keeper;
@@ -174,13 +184,17 @@ extern bool klog_watermark_advance(KLogPartition *part);
 extern void klog_dirty_push(KLogPartition *part);
 extern void klog_publish(void);
 extern void klog_wake_keeper(void);
+extern void klog_replayed(void);
 extern void klog_wake_readers(void);
 extern void klog_wake_broker(int n);
 
 /* klog_keeper.c */
 extern void klog_keeper_queue(KLogPartition *part, bool grow);
+extern void klog_keeper_moved(KLogPartition *part);
 
 /* klog_resolve.c */
+extern void klog_write_mark(Relation rel, KLogPartition *part, int64 resolved_to,
+							int64 high_watermark);
 extern TransactionId klog_resolve_partition(Relation rel, KLogPartition *part, bool mark);
 
 #endif							/* KLOG_STATE_H */

@@ -12,7 +12,7 @@
 #include "access/xlogutils.h"
 #include "storage/bufmgr.h"
 
-#include "log/klog.h"
+#include "log/klog_state.h"
 #include "log/klog_xlog.h"
 
 /* Gets a page whose content the record makes from nothing, locked. */
@@ -265,6 +265,7 @@ klog_redo(XLogReaderState *record)
 		default:
 			elog(PANIC, "kafka_log: unknown record type %u", XLogRecGetInfo(record));
 	}
+	klog_replayed();
 }
 
 /* What may differ between a page and its replayed twin: LSN, checksum, the hole. */
