@@ -620,7 +620,8 @@ flush_step(void *arg)
 		return;
 	if (lsn > klog_flushed_lsn() && !(idle && klog_flush_inline(lsn)))
 		klog_request_flush(lsn);
-	klog_broker_wants_durable(kapi_broker);
+	if (lsn > klog_durable_lsn())
+		klog_broker_wants_durable(kapi_broker);
 }
 
 static void

@@ -275,6 +275,9 @@ kapi_wait_wake(bool poll)
 	XLogRecPtr	reached[2];
 	bool		any;
 
+	if (poll)
+		hurry = false;
+	watch_retry = false;
 	if (parked == 0)
 		return false;
 
@@ -282,7 +285,6 @@ kapi_wait_wake(bool poll)
 	{
 		dlist_iter	iter;
 
-		hurry = false;
 		dlist_foreach(iter, &polled)
 			make_ready(dlist_container(KRequest, wait.poll_node, iter.cur));
 	}
@@ -316,7 +318,6 @@ kapi_wait_wake(bool poll)
 		make_ready(req);
 	}
 
-	watch_retry = false;
 	if (!dlist_is_empty(&watched))
 	{
 		dlist_iter	iter;

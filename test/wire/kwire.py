@@ -92,7 +92,9 @@ def load(path=MESSAGES):
             if words[0] == 'api':
                 attrs = dict(w.partition('=')[::2] for w in words[4:])
                 versions = _versions(words[3], 127)
-                flexible = _versions(attrs['flexible'], 127)[0] if attrs['flexible'] != 'none' else 999
+                flexible = 999
+                if attrs['flexible'] != 'none':
+                    flexible = _versions(attrs['flexible'], 127)[0]
                 api = Api(int(words[1]), words[2], versions, flexible, attrs)
                 apis[api.key] = apis[api.name] = api
                 latest = versions[1]
@@ -372,7 +374,8 @@ class Client:
                 r.take(r.uvarint())
         message = decode(api.response, version, flexible, r)
         if r.pos != len(frame):
-            raise ValueError('%d bytes after %s version %d' % (len(frame) - r.pos, api.name, version))
+            raise ValueError('%d bytes after %s version %d'
+                             % (len(frame) - r.pos, api.name, version))
         return message
 
     def request(self, api, version, body=None, **kw):
