@@ -1,4 +1,4 @@
-"""librdkafka, through confluent-kafka: producers, consumers and the admin client as people use them."""
+"""librdkafka through confluent-kafka: producers, consumers, admin client as people use them."""
 import os
 import sys
 import threading
