@@ -8,6 +8,10 @@
  */
 #include "postgres.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/memutils.h"
@@ -23,6 +27,10 @@
 #define BROKER_FIRST_FRAME (64 * 1024)
 /* A stopping broker waits this long for clients to take their answers. */
 #define BROKER_DRAIN_MS 3000
+
+/* What a broker keeps of the memory that it has freed, and the largest piece that it keeps. */
+#define BROKER_KEEP_FREE (32 * 1024 * 1024)
+#define BROKER_KEEP_PIECE (16 * 1024 * 1024)
 
 static int	shown_connections = -1;
 
@@ -211,6 +219,19 @@ broker_listen(void)
 				 errmsg("could not listen for Kafka clients: %s", error)));
 }
 
+/*
+ * Requests and answers of a megabyte come and go hundreds of times a second. The C library would give
+ * such memory back to the kernel each time, and have each page zeroed and mapped again.
+ */
+static void
+broker_keep_memory(void)
+{
+#ifdef __GLIBC__
+	(void) mallopt(M_MMAP_THRESHOLD, BROKER_KEEP_PIECE);
+	(void) mallopt(M_TRIM_THRESHOLD, BROKER_KEEP_FREE);
+#endif
+}
+
 void
 kworker_broker(int no)
 {
@@ -218,6 +239,7 @@ kworker_broker(int no)
 												  ALLOCSET_DEFAULT_SIZES);
 	KNetLimits	limits;
 
+	broker_keep_memory();
 	klog_broker_attach(no);
 	broker_limits(&limits);
 	knet_loop_init(no, &handlers, &limits);
