@@ -357,7 +357,7 @@ kpending_append(KPendingPartition *entry, int level, int64 timestamp,
 static void
 kpending_settle(KPendingPartition *entry)
 {
-	KPendingBatch *batch = &entry->batches[entry->nbatches - 1];
+	KPendingBatch *batch;
 	KBatchIterator it;
 	KBatchRecord record;
 	KBuffer		scratch;
@@ -365,7 +365,10 @@ kpending_settle(KPendingPartition *entry)
 	uint8	   *data;
 	int			mark = 0;
 
-	if (entry->nbatches == 0 || batch->keep == batch->records)
+	if (entry->nbatches == 0)
+		return;
+	batch = &entry->batches[entry->nbatches - 1];
+	if (batch->keep == batch->records)
 		return;
 
 	kbatch_builder_reset(&entry->builder);
