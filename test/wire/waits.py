@@ -1,4 +1,6 @@
 """Requests that wait for SQL sessions: locks, open transactions, dropped topics."""
+import threading
+
 import psycopg2
 
 from ktap import *
@@ -102,6 +104,51 @@ def dropped_topic():
         same(produce(c, name, batch([b'y']))['base_offset'], 0, 'a new topic of the name is empty')
 
 
+def dropped_while_parked():
+    """DROP in an open transaction holds requests up; its COMMIT ends them."""
+    s, cur = session()
+    with Client() as writer, Client() as reader, Client() as other:
+        name, _ = make_topic(other)
+        produce(other, name, batch([b'x']))
+        cur.execute('SELECT kafka.drop_topic(%s)', (name,))
+        p = writer.send('Produce', 9, produce_body(name, b'y'))
+        f = reader.send('Fetch', 11, fetch_body(name, 0, 20000))
+        same(produce(other, 'b', batch([b'x']))['error_code'], 0, 'others go on meanwhile')
+        time.sleep(0.3)
+        s.commit()
+        r = writer.receive('Produce', 9, p)
+        same(err(r['responses'][0]['partition_responses'][0]['error_code']),
+             'UNKNOWN_TOPIC_OR_PARTITION', 'a parked Produce of a dropped topic')
+        r = reader.receive('Fetch', 11, f)
+        same(err(r['responses'][0]['partitions'][0]['error_code']), 'UNKNOWN_TOPIC_OR_PARTITION',
+             'a parked Fetch of a dropped topic')
+    s.close()
+
+
+def deaf_client():
+    """A client that takes no answers gets no more made, and harms nobody."""
+    with Client() as deaf, Client() as c:
+        name, _ = make_topic(c, max_message_bytes=2000000)
+        for _ in range(8):
+            produce(c, name, batch([b'z' * 1000000]))
+        n = 100
+        body = fetch_body(name, 0, 0)
+        body['max_bytes'] = body['topics'][0]['partitions'][0]['partition_max_bytes'] = 8000000
+
+        def ask():
+            for _ in range(n):
+                deaf.send('Fetch', 11, body)
+        asking = threading.Thread(target=ask)
+        asking.start()
+        for i in range(20):
+            same(produce(c, 'b', batch([b'x']))['error_code'], 0, 'others write')
+            ok(len(fetch(c, 'b', 0)['records']) > 0, 'and read')
+        got = [len(deaf.receive('Fetch', 11)['responses'][0]['partitions'][0]['records'])
+               for _ in range(n)]
+        asking.join()
+        ok(min(got) > 1000000, 'and all %d answers come when they are taken' % n)
+
+
 def rolled_back_ddl():
     s, cur = session()
     with Client() as c:
@@ -121,4 +168,5 @@ def rolled_back_ddl():
     s.close()
 
 
-main(locked_table, lock_timeout, open_transaction, dropped_topic, rolled_back_ddl)
+main(locked_table, lock_timeout, open_transaction, dropped_topic, dropped_while_parked, deaf_client,
+     rolled_back_ddl)
