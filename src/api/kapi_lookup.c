@@ -182,7 +182,7 @@ kapi_topic_operations(const KTopic * topic, Oid role)
 int32
 kapi_cluster_operations(Oid role)
 {
-	int32		ops = OP_DESCRIBE | OP_IDEMPOTENT_WRITE;
+	int32		ops = OP_DESCRIBE | OP_DESCRIBE_CONFIGS | OP_IDEMPOTENT_WRITE;
 
 	if (kacl_topic_create(role))
 		ops |= OP_CREATE;

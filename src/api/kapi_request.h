@@ -305,6 +305,8 @@ extern void kapi_create_topics_fail(KRequest *req, int16 error);
 extern void kapi_delete_topics(KRequest *req);
 extern void kapi_delete_topics_fail(KRequest *req, int16 error);
 extern void kapi_ddl_end(KRequest *req);
+extern void kapi_describe_configs(KRequest *req);
+extern void kapi_describe_configs_fail(KRequest *req, int16 error);
 extern void kapi_init_producer_id(KRequest *req);
 extern void kapi_init_producer_id_fail(KRequest *req, int16 error);
 

@@ -16,6 +16,7 @@ const		KApiEntry kapi_table[] = {
 	{KAPI_CREATE_TOPICS, kapi_create_topics, kapi_create_topics_fail, kapi_ddl_end, NULL, false},
 	{KAPI_DELETE_TOPICS, kapi_delete_topics, kapi_delete_topics_fail, kapi_ddl_end, NULL, false},
 	{KAPI_INIT_PRODUCER_ID, kapi_init_producer_id, kapi_init_producer_id_fail, NULL, NULL, false},
+	{KAPI_DESCRIBE_CONFIGS, kapi_describe_configs, kapi_describe_configs_fail, NULL, NULL, false},
 	{KAPI_DESCRIBE_CLUSTER, kapi_describe_cluster, kapi_describe_cluster_fail, NULL, NULL, false}
 };
 
