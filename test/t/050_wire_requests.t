@@ -11,4 +11,9 @@ my $node = KafkaPg->broker('main', conf => "kafka_pg.brokers = 2\nkafka_pg.auto_
 KafkaWire::run($node, 'framing');
 KafkaWire::run($node, 'metadata');
 KafkaWire::run($node, 'topics');
+
+$node->safe_psql('postgres', q{ALTER SYSTEM SET kafka_pg.advertised_listeners = 'PLAINTEXT://broker.example:19092'});
+$node->safe_psql('postgres', q{ALTER SYSTEM SET kafka_pg.rack = 'r1'});
+$node->reload;
+KafkaWire::run($node, 'metadata', 'advertised');
 KafkaPg::done();

@@ -180,4 +180,22 @@ def find_coordinator():
                          'FindCoordinator %d of transactions' % v)
 
 
+def advertised():
+    """Settings of test/t/050_wire_requests.t: what clients are told of this node."""
+    expected = ('broker.example', 19092)
+    with Client() as c:
+        for _ in range(100):
+            b = c.request('Metadata', 9, {'topics': []})['brokers'][0]
+            if (b['host'], b['port']) == expected:
+                break
+            time.sleep(0.05)
+        same((b['host'], b['port'], b['rack']), expected + ('r1',), 'advertised in Metadata')
+        b = c.request('DescribeCluster', 1, {'endpoint_type': 1})['brokers'][0]
+        same((b['host'], b['port'], b['rack']), expected + ('r1',), 'in DescribeCluster')
+        b = c.request('FindCoordinator', 3, {'key': 'g'})
+        same((b['host'], b['port']), expected, 'in FindCoordinator')
+
+
+if 'advertised' in sys.argv:
+    main(advertised)
 main(api_versions, served_versions, metadata, auto_creation, describe_cluster, find_coordinator)
