@@ -70,6 +70,16 @@ COMMENT ON TABLE kafka.leader_epoch IS
   'the leader epoch of all partitions, and the server and timeline that it belongs to; one row';
 CREATE UNIQUE INDEX leader_epoch_one_row ON kafka.leader_epoch ((true));
 
+CREATE TABLE kafka.node (
+  node_id int PRIMARY KEY,
+  host text NOT NULL,
+  port int NOT NULL,
+  rack text,
+  leads boolean NOT NULL
+);
+COMMENT ON TABLE kafka.node IS
+  'where clients reach the servers that know this database: a primary that has kafka_pg.advertised_listeners writes itself here, and its standbys send producers there';
+
 CREATE TABLE kafka.topic (
   name text COLLATE "C" PRIMARY KEY,
   id uuid NOT NULL UNIQUE,

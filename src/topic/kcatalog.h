@@ -25,6 +25,13 @@
 #define Anum_leader_epoch_timeline			2
 #define Anum_leader_epoch_epoch				3
 
+/* kafka.node */
+#define Anum_node_node_id		1
+#define Anum_node_host			2
+#define Anum_node_port			3
+#define Anum_node_rack			4
+#define Anum_node_leads			5
+
 /*
  * The access method kafka_log, which only a superuser can have made; InvalidOid: the extension is
  * not created.  All others below are InvalidOid then, too: a schema of the name "kafka"

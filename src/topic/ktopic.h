@@ -222,4 +222,26 @@ extern bool kepoch_startup(void);
  */
 extern int32 kepoch_current(void);
 
+/* ------------------------------------------------------------------------
+ * Nodes: knode.c
+ * ------------------------------------------------------------------------
+ */
+
+typedef struct KNode
+{
+	int32		id;
+	char	   *host;			/* in the current memory context */
+	int			port;
+	char	   *rack;			/* NULL: none */
+} KNode;
+
+/*
+ * For the launcher of a primary, outside of transactions: makes kafka.node say that this server leads, and where it
+ * is, if kafka_pg.advertised_listeners tells that for PLAINTEXT.
+ */
+extern void knode_startup(void);
+
+/* Who leads, as the primary that this standby follows has written; false: not known. */
+extern bool knode_leader(KNode *node);
+
 #endif							/* KTOPIC_H */
