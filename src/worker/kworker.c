@@ -161,7 +161,7 @@ kworker_init(void)
 	strlcpy(worker.bgw_library_name, KAFKA_PG_NAME, BGW_MAXLEN);
 	strlcpy(worker.bgw_function_name, "kworker_launcher_main", BGW_MAXLEN);
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_start_time = BgWorkerStart_ConsistentState;
 	worker.bgw_restart_time = KWORKER_LAUNCHER_RESTART_S;
 	RegisterBackgroundWorker(&worker);
 }

@@ -35,6 +35,8 @@
 #define RESTART_MS 1000
 /* What may have changed without anybody telling: a taken port, a full list of processes. */
 #define RETRY_MS 10000
+/* On a standby: how often it looks whether it was promoted. */
+#define STANDBY_MS 1000
 
 PGDLLEXPORT void kworker_launcher_main(Datum arg);
 
@@ -51,6 +53,7 @@ static bool listening;			/* the port was found free, or is ours */
 static char *refusal;			/* why no client is served, as it was logged */
 static bool complained;			/* about too few background workers */
 static bool epoch_known;
+static bool standby;			/* the processes that run were started during recovery */
 static long next_ms;			/* until the next round; -1: when woken */
 
 static void
@@ -205,7 +208,7 @@ launcher_start(int i)
 	strlcpy(worker.bgw_library_name, KAFKA_PG_NAME, BGW_MAXLEN);
 	strlcpy(worker.bgw_function_name, "kworker_main", BGW_MAXLEN);
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_start_time = BgWorkerStart_ConsistentState;
 
 	/* this launcher, or its successor, starts it again */
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
@@ -298,10 +301,26 @@ launcher_round(void *arg)
 	int			missing = 0;
 	int			running = 0;
 
-	if (core && !epoch_known)
+	if (RecoveryInProgress())
+	{
+		/* nothing is written here: brokers that read, and readers for them */
+		standby = true;
+		launcher_within(STANDBY_MS);
+	}
+	else if (standby)
+	{
+		/* promoted: clients of a standby come back to a primary */
+		core = false;
+		if (!launcher_runs(KWORKER_BROKER) && !launcher_runs(KWORKER_READER))
+			standby = false;
+		launcher_within(standby ? STANDBY_MS : 0);
+	}
+	if (core && !standby && !epoch_known)
 	{
 		core = epoch_known = kepoch_startup();
-		if (!core)
+		if (core)
+			knode_startup();
+		else
 			launcher_within(RETRY_MS);
 	}
 	serve = core && launcher_may_listen();
@@ -314,11 +333,12 @@ launcher_round(void *arg)
 		{
 			case KWORKER_FLUSHER:
 			case KWORKER_KEEPER:
+				wanted = core && !standby;
 				break;
 			case KWORKER_SYNCWAIT:
-				wanted = core && max_wal_senders > 0 && SyncRepStandbyNames != NULL &&
+				wanted = core && !standby && max_wal_senders > 0 && SyncRepStandbyNames != NULL &&
 					SyncRepStandbyNames[0] != '\0';
-				if (core && !wanted && klog_durable_lsn() < klog_flushed_lsn())
+				if (core && !standby && !wanted && klog_durable_lsn() < klog_flushed_lsn())
 				{
 					/* the quorum is asked for no longer: it has to say so to those who wait */
 					wanted = true;
@@ -331,7 +351,7 @@ launcher_round(void *arg)
 				break;
 			case KWORKER_DDL:
 				/* it ends by itself when there is nothing to do */
-				wanted = core && (kworker_ddl_pending() || launches[i].handle != NULL ||
+				wanted = core && !standby && (kworker_ddl_pending() || launches[i].handle != NULL ||
 								  kworker_shared->slots[i].pid != 0);
 				break;
 		}
