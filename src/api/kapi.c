@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include <limits.h>
 
 #include "miscadmin.h"
@@ -464,6 +465,11 @@ begin_step(KRequest * req)
 				 errmsg("closing connection of Kafka client %s: malformed request: %s",
 						req->conn->client, err)));
 		kapi_close(req, NULL);
+		return;
+	}
+	if (req->entry->standby_error != 0 && RecoveryInProgress())
+	{
+		kapi_fail(req, req->entry->standby_error);
 		return;
 	}
 	req->entry->handle(req);

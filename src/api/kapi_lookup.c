@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "utils/memutils.h"
 
 #include "api/kapi_request.h"
@@ -159,6 +160,30 @@ kapi_endpoint(KApiConn * conn, KStr * host, int32 *port)
 	/* Copied: a reload of the settings may come before the answer has left. */
 	*host = kapi_kstr(pstrdup(advertised != NULL ? advertised->host : conn->local_host));
 	*port = advertised != NULL ? advertised->port : conn->local_port;
+}
+
+void
+kapi_nodes(KApiConn * conn, KApiNodes * nodes)
+{
+	KApiNode   *self = &nodes->node[0];
+	KNode		leader;
+
+	nodes->count = 1;
+	nodes->leader = 0;
+	self->id = kguc_node_id;
+	kapi_endpoint(conn, &self->host, &self->port);
+	self->rack = kguc_rack != NULL && kguc_rack[0] != '\0' ? kapi_kstr(pstrdup(kguc_rack)) :
+		KSTR_NULL;
+	if (!RecoveryInProgress() || !knode_leader(&leader))
+		return;
+
+	/* A standby that has its primary's number, as after a base backup, is not told of. */
+	if (leader.id != self->id)
+		nodes->leader = nodes->count++;
+	nodes->node[nodes->leader].id = leader.id;
+	nodes->node[nodes->leader].host = kapi_kstr(leader.host);
+	nodes->node[nodes->leader].port = leader.port;
+	nodes->node[nodes->leader].rack = leader.rack != NULL ? kapi_kstr(leader.rack) : KSTR_NULL;
 }
 
 int32

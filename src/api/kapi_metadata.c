@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "api/kapi_request.h"
 #include "api/kapi_wait.h"
 #include "kguc.h"
@@ -145,15 +146,17 @@ kapi_metadata_fail(KRequest * req, int16 error)
 }
 
 static void
-fill_topic(const KMsgDesc * desc, KMetadataResponseTopic * out, const KTopic * topic)
+fill_topic(const KMsgDesc * desc, KMetadataResponseTopic * out, const KTopic * topic,
+		   const KApiNodes * nodes)
 {
 	int32		epoch = kepoch_current();
-	KInt32Array self;
+	KInt32Array replicas;
 	const		KMsgDesc *sub;
 
-	self.count = 1;
-	self.items = palloc(sizeof(int32_t));
-	self.items[0] = kguc_node_id;
+	replicas.count = nodes->count;
+	replicas.items = palloc(sizeof(int32_t) * nodes->count);
+	for (int i = 0; i < nodes->count; i++)
+		replicas.items[i] = nodes->node[i].id;
 	out->name = kapi_kstr(pstrdup(topic->name));
 	out->topic_id = kapi_uuid(&topic->id);
 	out->partitions.count = topic->partitions;
@@ -162,10 +165,10 @@ fill_topic(const KMsgDesc * desc, KMetadataResponseTopic * out, const KTopic * t
 	for (int32 p = 0; p < topic->partitions; p++)
 	{
 		out->partitions.items[p].partition_index = p;
-		out->partitions.items[p].leader_id = kguc_node_id;
+		out->partitions.items[p].leader_id = nodes->node[nodes->leader].id;
 		out->partitions.items[p].leader_epoch = epoch;
-		out->partitions.items[p].replica_nodes = self;
-		out->partitions.items[p].isr_nodes = self;
+		out->partitions.items[p].replica_nodes = replicas;
+		out->partitions.items[p].isr_nodes = replicas;
 	}
 }
 
@@ -178,17 +181,22 @@ metadata_answer(KRequest * req, MetaWork *work)
 	KMetadataResponse resp;
 	const		KMsgDesc *desc;
 	const char *cluster_id = kcluster_id();
+	KApiNodes	nodes;
 
 	kmsg_init(&kmsg_metadata_response, &resp);
-	resp.brokers.count = 1;
+	kapi_nodes(req->conn, &nodes);
+	resp.brokers.count = nodes.count;
 	resp.brokers.items = kapi_items(&kmsg_metadata_response,
-									offsetof(KMetadataResponse, brokers), 1, NULL);
-	resp.brokers.items[0].node_id = kguc_node_id;
-	kapi_endpoint(req->conn, &resp.brokers.items[0].host, &resp.brokers.items[0].port);
-	if (kguc_rack != NULL && kguc_rack[0] != '\0')
-		resp.brokers.items[0].rack = kapi_kstr(pstrdup(kguc_rack));
+									offsetof(KMetadataResponse, brokers), nodes.count, NULL);
+	for (int i = 0; i < nodes.count; i++)
+	{
+		resp.brokers.items[i].node_id = nodes.node[i].id;
+		resp.brokers.items[i].host = nodes.node[i].host;
+		resp.brokers.items[i].port = nodes.node[i].port;
+		resp.brokers.items[i].rack = nodes.node[i].rack;
+	}
 	resp.cluster_id = cluster_id != NULL ? kapi_kstr(pstrdup(cluster_id)) : KSTR_NULL;
-	resp.controller_id = kguc_node_id;
+	resp.controller_id = nodes.node[nodes.leader].id;
 	if (req->version >= 8 && req->version <= 10 && body->include_cluster_authorized_operations)
 		resp.cluster_authorized_operations = kapi_cluster_operations(role);
 
@@ -203,7 +211,7 @@ metadata_answer(KRequest * req, MetaWork *work)
 		out->error_code = topic->error;
 		if (topic->error == 0)
 		{
-			fill_topic(desc, out, topic->topic);
+			fill_topic(desc, out, topic->topic, &nodes);
 			if (body->include_topic_authorized_operations && req->version >= 8)
 				out->topic_authorized_operations = kapi_topic_operations(topic->topic, role);
 		}
@@ -309,7 +317,7 @@ metadata_create(KRequest * req, MetaWork *work)
 	bool		may_create;
 
 	/* Versions before 4 cannot say no. */
-	if (!kguc_auto_create_topics || work->all ||
+	if (!kguc_auto_create_topics || RecoveryInProgress() || work->all ||
 		(req->version >= 4 && !body->allow_auto_topic_creation))
 		return false;
 	may_create = kacl_topic_create(role);
@@ -424,6 +432,7 @@ kapi_describe_cluster(KRequest * req)
 {
 	const		KDescribeClusterRequest *body = req->body;
 	KDescribeClusterResponse resp;
+	KApiNodes	nodes;
 	const char *cluster_id;
 
 	kmsg_init(&kmsg_describe_cluster_response, &resp);
@@ -449,14 +458,19 @@ kapi_describe_cluster(KRequest * req)
 	cluster_id = kcluster_id();
 	resp.endpoint_type = ENDPOINT_BROKERS;
 	resp.cluster_id = cluster_id != NULL ? kapi_kstr(pstrdup(cluster_id)) : KSTR("");
-	resp.controller_id = kguc_node_id;
-	resp.brokers.count = 1;
+	kapi_nodes(req->conn, &nodes);
+	resp.controller_id = nodes.node[nodes.leader].id;
+	resp.brokers.count = nodes.count;
 	resp.brokers.items = kapi_items(&kmsg_describe_cluster_response,
-									offsetof(KDescribeClusterResponse, brokers), 1, NULL);
-	resp.brokers.items[0].broker_id = kguc_node_id;
-	kapi_endpoint(req->conn, &resp.brokers.items[0].host, &resp.brokers.items[0].port);
-	if (kguc_rack != NULL && kguc_rack[0] != '\0')
-		resp.brokers.items[0].rack = kapi_kstr(pstrdup(kguc_rack));
+									offsetof(KDescribeClusterResponse, brokers), nodes.count,
+									NULL);
+	for (int i = 0; i < nodes.count; i++)
+	{
+		resp.brokers.items[i].broker_id = nodes.node[i].id;
+		resp.brokers.items[i].host = nodes.node[i].host;
+		resp.brokers.items[i].port = nodes.node[i].port;
+		resp.brokers.items[i].rack = nodes.node[i].rack;
+	}
 	if (body->include_cluster_authorized_operations)
 		resp.cluster_authorized_operations = kapi_cluster_operations(kapi_role(req));
 	kapi_answer(req, &resp);
@@ -478,8 +492,13 @@ answer_coordinators(KRequest * req, int16 error)
 
 	if (error == 0)
 	{
-		kapi_endpoint(req->conn, &host, &port);
-		node = kguc_node_id;
+		KApiNodes	nodes;
+
+		kapi_txn();
+		kapi_nodes(req->conn, &nodes);
+		node = nodes.node[nodes.leader].id;
+		host = nodes.node[nodes.leader].host;
+		port = nodes.node[nodes.leader].port;
 	}
 	kmsg_init(&kmsg_find_coordinator_response, &resp);
 	if (req->version < 4)

@@ -67,6 +67,7 @@ typedef struct KApiEntry
 	bool		(*keep) (KRequest *req);
 
 	bool		anonymous;		/* allowed before the client is known */
+	int16		standby_error;	/* what a standby answers; 0: it serves this API */
 } KApiEntry;
 
 extern const KApiEntry kapi_table[];
@@ -248,6 +249,24 @@ extern void *kapi_items(const KMsgDesc * desc, Size offset, int32 n, const KMsgD
 
 /* The address that this connection's clients are to use for this node. */
 extern void kapi_endpoint(KApiConn *conn, KStr * host, int32 *port);
+
+typedef struct KApiNode
+{
+	int32		id;
+	KStr		host;
+	int32		port;
+	KStr		rack;
+} KApiNode;
+
+/* The nodes that clients are told of; a primary tells of itself, a standby of its primary too. */
+typedef struct KApiNodes
+{
+	int			count;
+	int			leader;			/* index of the one that leads, as far as is known */
+	KApiNode	node[2];
+} KApiNodes;
+
+extern void kapi_nodes(KApiConn *conn, KApiNodes * nodes);
 
 /* Kafka's authorized operations, as a bit field. */
 extern int32 kapi_topic_operations(const KTopic * topic, Oid role);

@@ -8,7 +8,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $primary = KafkaPg->broker('primary');
-my $standby = KafkaPg->standby($primary, 'standby');
+my $standby = KafkaPg->standby($primary, 'standby', conf => "kafka_pg.node_id = 2\n");
 
 sub values_on
 {
@@ -82,10 +82,45 @@ $standby->poll_query_until('postgres', 'SELECT count(*) = 10000 FROM topics.many
 is($standby->safe_psql('postgres', q{SELECT count(*), count(DISTINCT (partition, "offset")) FROM topics.many}),
 	'10000|10000', 'all of a load, once');
 
+# The wire: brokers of the standby serve what is read
+sub consumed
+{
+	my ($node) = @_;
+	return $node->kcat('-C', '-t', 't', '-p', '0', '-o', 'beginning', '-e', '-q', '-f', '%s ');
+}
+$standby->poll_query_until('postgres',
+	q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type LIKE 'kafka broker%'}) or die 'no broker';
+is(consumed($standby), 'one three two four five ', 'a Kafka client reads on the standby');
+like($standby->kcat('-L', '-t', 't'), qr/broker 2 at [^\n]*\n[^\n]*\n.*partition 0, leader 2, replicas: 2/s,
+	'the primary is not known: the standby names itself');
+is($standby->kcat('-Q', '-t', 't:0:-1'), $primary->kcat('-Q', '-t', 't:0:-1'), 'the same latest offset');
+($code, $out, $err) = $standby->kcat({ ok => 0, in => "x\n" }, '-P', '-t', 't', '-p', '0', '-X',
+	'message.timeout.ms=3000', '-X', 'topic.message.timeout.ms=3000');
+isnt($code, 0, 'producers are refused there');
+is(consumed($primary), 'one three two four five ', 'and nothing arrived');
+
+$primary->append_conf('postgresql.conf',
+	"kafka_pg.advertised_listeners = 'PLAINTEXT://" . $primary->bootstrap . "'");
+$primary->restart;
+$standby->poll_query_until('postgres', 'SELECT count(*) = 1 FROM kafka.node WHERE leads') or die 'no node';
+like($standby->kcat('-L', '-t', 't'), qr/partition 0, leader 1, replicas: 2,1/, 'the primary leads');
+is($standby->kcat({ in => "five-b\n" }, '-P', '-t', 't', '-p', '0'), '', 'a producer is sent there');
+wait_for('one three two four five five-b', 'and what it wrote comes back');
+
 $standby->promote;
 $standby->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or die 'promotion';
-is(values_on($standby), 'one three two four five', 'after promotion');
+is(values_on($standby), 'one three two four five five-b', 'after promotion');
 $standby->safe_psql('postgres', q{SELECT kafka.produce('t', 'six')});
-is(values_on($standby), 'one three two four five six', 'and it can be written');
+is(values_on($standby), 'one three two four five five-b six', 'and it can be written');
+$standby->poll_query_until('postgres',
+	q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type LIKE 'kafka flusher'}) or die 'no flusher';
+my $tries = 0;
+do
+{
+	($code, $out, $err) = $standby->kcat({ ok => 0, in => "seven\n" }, '-P', '-t', 't', '-p', '0',
+		'-X', 'message.timeout.ms=10000');
+} while ($code != 0 && ++$tries < 5);
+is($code, 0, 'on the wire too');
+is(consumed($standby), 'one three two four five five-b six seven ', 'and read');
 
 KafkaPg::done();
