@@ -124,17 +124,20 @@ extern bool klog_lock(KLogPartition *part, bool nowait);
 extern void klog_unlock(KLogPartition *part);
 
 /*
- * Appends the first *done (>= 1) of n batches as one WAL record (several for one long batch); the caller holds the
- * append lock and calls again for the rest.  Between calls it may settle its own
- * state (producer state) for what is done.  KLOG_NO_EXTENT: nothing was
- * appended, unlock, klog_grow(), lock, try again.  With a valid xid a pending entry is kept for the
- * transaction: it is settled at its end by itself.
- * After return the batches are in WAL buffers, not durable: see klog_request_flush.
+ * Appends the first *done (>= 1) of n batches as one WAL record (several for one long batch); the
+ * caller holds the append lock and calls again for the rest.  Between calls it may settle its own
+ * state (producer state) for what is done.  KLOG_NO_EXTENT: nothing was appended, unlock,
+ * klog_grow(), lock, try again.  With a valid xid a pending entry is kept for the transaction: it
+ * is settled at its end by itself. After return the batches are in WAL buffers, not durable: see
+ * klog_request_flush.
  */
 extern KLogResult klog_append(Relation rel, KLogPartition *part, const KLogAppend *how,
 							  KLogBatch *batches, int n, int *done);
 
-/* Extends the file by what its size suggests (zeroes, so that a full disk is met here, as an ERROR). */
+/*
+ * Extends the file by what its size suggests (zeroes, so that a full disk is met here, as an
+ * ERROR).
+ */
 extern void klog_grow(Relation rel, int32 partitions);
 
 /* ------------------------------------------------------------------------
@@ -148,7 +151,10 @@ extern XLogRecPtr klog_flushed_lsn(void);
 extern XLogRecPtr klog_durable_lsn(void);
 /* Asks the flusher for this LSN (one that XLogInsert returned); does not wait. */
 extern void klog_request_flush(XLogRecPtr lsn);
-/* For a broker with nothing else to do and an idle flusher: flush here and now. False: somebody is at it. */
+/*
+ * For a broker with nothing else to do and an idle flusher: flush here and now. False: somebody is
+ * at it.
+ */
 extern bool klog_flush_inline(XLogRecPtr lsn);
 
 /* Does synchronous_standby_names ask for a quorum? */
@@ -166,7 +172,10 @@ extern bool klog_syncwait_turn(void);	/* false: nothing to wait for */
  * ------------------------------------------------------------------------
  */
 
-/* A broker process registers its latch (MyLatch) under its number, 0 <= n < 64; detach at exit is automatic. */
+/*
+ * A broker process registers its latch (MyLatch) under its number, 0 <= n < 64; detach at exit is
+ * automatic.
+ */
 extern void klog_broker_attach(int n);
 /* Set my latch when the durable LSN moves (answers are parked); cleared by the wake-up. */
 extern void klog_broker_wants_durable(int n);
@@ -174,9 +183,10 @@ extern void klog_broker_wants_durable(int n);
  * the watermark again after the call. */
 extern void klog_broker_wants_data(KLogPartition *part, int n);
 /*
- * Waits in an SQL session until the high watermark passes offset (true) or the time is over (false); CHECK_FOR_INTERRUPTS
- * inside.  The caller needs no lock on the relation: relid and partition are looked up again, a dropped topic ends the
- * wait with false.  timeout_ms < 0: for ever.
+ * Waits in an SQL session until the high watermark passes offset (true) or the time is over
+ * (false); CHECK_FOR_INTERRUPTS inside.  The caller needs no lock on the relation: relid and
+ * partition are looked up again, a dropped topic ends the wait with false.  timeout_ms < 0: for
+ * ever.
  */
 extern bool klog_wait(Oid relid, int32 partition, int64 offset, int64 timeout_ms);
 
@@ -205,13 +215,18 @@ typedef struct KLogRead
 } KLogRead;
 
 /*
- * Copies whole batches into buf, as clients and SQL may see them: a batch of an aborted transaction is replaced by a
- * control batch over the same offsets.  KLOG_OK with len 0: offset == limit, nothing yet.
+ * Copies whole batches into buf, as clients and SQL may see them: a batch of an aborted
+ * transaction is replaced by a control batch over the same offsets.  KLOG_OK with len 0: offset ==
+ * limit, nothing yet.
  */
 extern KLogResult klog_read(Relation rel, KLogPartition *part, KLogRead *r);
 
-/* Asks the reader processes for the pages from position on (up to bytes); broker n's latch is set when they are in shared buffers. */
-extern bool klog_reader_request(Relation rel, KLogPartition *part, KLogPosition position, Size bytes, int broker);
+/*
+ * Asks the reader processes for the pages from position on (up to bytes); broker n's latch is set
+ * when they are in shared buffers.
+ */
+extern bool klog_reader_request(Relation rel, KLogPartition *part, KLogPosition position,
+								Size bytes, int broker);
 extern void klog_reader_attach(int n);
 extern bool klog_reader_turn(void);	/* false: nothing was asked for */
 
@@ -222,22 +237,32 @@ typedef struct KLogFound
 	int32		leader_epoch;
 } KLogFound;
 
-/* First record at or after log start and below limit whose timestamp is >= timestamp (Kafka ListOffsets). */
-extern KLogFound klog_find_timestamp(Relation rel, KLogPartition *part, int64 timestamp, int64 limit);
+/*
+ * First record at or after log start and below limit whose timestamp is >= timestamp (Kafka
+ * ListOffsets).
+ */
+extern KLogFound klog_find_timestamp(Relation rel, KLogPartition *part, int64 timestamp,
+									 int64 limit);
 /* Record with the greatest timestamp below limit (ListOffsets -3, KIP-734). */
 extern KLogFound klog_find_max_timestamp(Relation rel, KLogPartition *part, int64 limit);
 /* Leader epoch of the batch that holds offset, -1 when none. */
 extern int32 klog_epoch_at(Relation rel, KLogPartition *part, int64 offset);
 
 /*
- * For the access method's ANALYZE: the batches that start on one block, in file order, as klog_read would give them, only below the
- * high watermark; false when the block is not a data page.  Returns bytes in buf.
+ * For the access method's ANALYZE: the batches that start on one block, in file order, as
+ * klog_read would give them, only below the high watermark; false when the block is not a data
+ * page.  Returns bytes in buf.
  */
-extern bool klog_read_block(Relation rel, BlockNumber block, uint8 *buf, Size cap, Size *len, int32 *partition);
+extern bool klog_read_block(Relation rel, BlockNumber block, uint8 *buf, Size cap, Size *len,
+							int32 *partition);
 
-/* Calls back for every batch from log start to the end, in order, headers only (header: 61 bytes). Used by producer state. */
+/*
+ * Calls back for every batch from log start to the end, in order, headers only (header: 61 bytes).
+ * Used by producer state.
+ */
 typedef void (*klog_batch_callback) (void *arg, const uint8 *header, XLogRecPtr page_lsn);
-extern void klog_walk_headers(Relation rel, KLogPartition *part, int64 from, klog_batch_callback cb, void *arg);
+extern void klog_walk_headers(Relation rel, KLogPartition *part, int64 from,
+							  klog_batch_callback cb, void *arg);
 
 /* ------------------------------------------------------------------------
  * Keeping
@@ -245,14 +270,20 @@ extern void klog_walk_headers(Relation rel, KLogPartition *part, int64 from, klo
  */
 
 extern void klog_keeper_attach(void);
-/* One round of what is queued: grow files ahead, resolve, write out full pages. Returns ms until the next, -1: wait for the latch. */
+/*
+ * One round of what is queued: grow files ahead, resolve, write out full pages. Returns ms until
+ * the next, -1: wait for the latch.
+ */
 extern long klog_keeper_turn(void);
 
 /* Takes resolved transactions off the pages; returns the oldest xid left on a page (or
  * Invalid).  For VACUUM and the keeper. */
 extern TransactionId klog_resolve(Relation rel);
 
-/* The relation's storage went away or was replaced in this process's transaction (SET TABLESPACE, DROP). */
+/*
+ * The relation's storage went away or was replaced in this process's transaction (SET TABLESPACE,
+ * DROP).
+ */
 extern void klog_forget(Oid relid);
 
 /* ------------------------------------------------------------------------

@@ -3,9 +3,9 @@
  *		Adding batches to the end of a partition.
  *
  * First a plan says which bytes go to which page; then the pages are made to exist, pinned and
- * locked; then, in a critical section, the plan is carried out and logged as one WAL record. A batch that
- * needs more pages than a record has is written back to front: its later pages first, in records of
- * their own, and last the record with its beginning, which alone makes it exist.
+ * locked; then, in a critical section, the plan is carried out and logged as one WAL record. A
+ * batch that needs more pages than a record has is written back to front: its later pages first,
+ * in records of their own, and last the record with its beginning, which alone makes it exist.
  */
 #include "postgres.h"
 
@@ -301,7 +301,10 @@ ensure_pages(Relation rel, KLogPartition *part, uint32 last)
 	return KLOG_OK;
 }
 
-/* Writes the bytes of a long batch that lie behind its first PLAN_PAGES pages, and returns the cursor behind them. */
+/*
+ * Writes the bytes of a long batch that lie behind its first PLAN_PAGES pages, and returns the
+ * cursor behind them.
+ */
 static void
 write_continuation(Relation rel, KLogPartition *part, KLogSegment *seg, const KLogBatch *batch,
 				   uint32 from, int64 max_timestamp, Cursor *at)

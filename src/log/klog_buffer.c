@@ -17,8 +17,8 @@ klog_buffer_get(Relation rel, BlockNumber block, int mode)
 }
 
 /*
- * Is the block in shared buffers?  Starts reading it ahead when it is not.  *recent: where it is, to
- * be checked again by ReadRecentBuffer.
+ * Is the block in shared buffers?  Starts reading it ahead when it is not.  *recent: where it is,
+ * to be checked again by ReadRecentBuffer.
  */
 bool
 klog_buffer_is_hot(Relation rel, BlockNumber block, Buffer *recent)
@@ -35,8 +35,8 @@ klog_meta_read(Relation rel, KLogMeta *copy)
 	bool		valid;
 
 	/*
-	 * The file has its first unit before the metapage is in it, see klog_relation_init.  A new file that has nothing is
-	 * an empty topic.
+	 * The file has its first unit before the metapage is in it, see klog_relation_init.  A new file
+	 * that has nothing is an empty topic.
 	 */
 	if (RelationGetNumberOfBlocks(rel) == 0)
 		return false;

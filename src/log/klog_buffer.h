@@ -28,9 +28,16 @@ extern bool klog_meta_read(Relation rel, KLogMeta *copy);
 extern Buffer klog_partition_header(Relation rel, int32 partition, int mode);
 
 /* klog_segment.c */
-/* Segment that covers offset (the first one when offset is below it, the last one when beyond); false: none */
-extern bool klog_segment_for_offset(Relation rel, KLogPartition *part, int64 offset, KLogSegment *seg);
-/* First segment, from the oldest on, whose greatest-so-far timestamp is >= timestamp; the open one if no sealed one has. */
+/*
+ * Segment that covers offset (the first one when offset is below it, the last one when beyond);
+ * false: none
+ */
+extern bool klog_segment_for_offset(Relation rel, KLogPartition *part, int64 offset,
+									KLogSegment *seg);
+/*
+ * First segment, from the oldest on, whose greatest-so-far timestamp is >= timestamp; the open one
+ * if no sealed one has.
+ */
 extern bool klog_segment_for_timestamp(Relation rel, KLogPartition *part, int64 timestamp,
 									   KLogSegment *seg);
 extern bool klog_segment_by_number(Relation rel, KLogPartition *part, uint32 segment,
@@ -39,9 +46,9 @@ extern bool klog_segment_next(Relation rel, KLogPartition *part, KLogSegment *se
 extern BlockNumber klog_segment_block(Relation rel, KLogPartition *part, KLogSegment *seg,
 									  uint32 page);
 /*
- * Last page of 1..last whose base offset is <= offset (page 1 when there is none): the batch that holds
- * offset starts on it or before.  KLOG_COLD (nowait only): *page is not in shared buffers. KLOG_CORRUPT:
- * a page is not the segment's (any more).
+ * Last page of 1..last whose base offset is <= offset (page 1 when there is none): the batch that
+ * holds offset starts on it or before.  KLOG_COLD (nowait only): *page is not in shared buffers.
+ * KLOG_CORRUPT: a page is not the segment's (any more).
  */
 extern KLogResult klog_segment_find_page(Relation rel, KLogPartition *part, KLogSegment *seg,
 										 int64 offset, uint32 last, bool nowait, uint32 *page);
@@ -75,14 +82,14 @@ typedef struct KLogEnd
 
 extern KLogEnd klog_end(KLogPartition *part);
 /*
- * All data pages from the one on which the batch that holds offset (or the first one after it) starts, to the end.
- * False: a page was not there.
+ * All data pages from the one on which the batch that holds offset (or the first one after it)
+ * starts, to the end. False: a page was not there.
  */
 extern bool klog_walk_pages(Relation rel, KLogPartition *part, const KLogEnd *end, int64 from,
 							klog_page_callback cb, void *arg);
 /*
- * Where that batch starts.  KLOG_OUT_OF_RANGE: there is none. KLOG_COLD (nowait only): *position is the page to
- * bring in. KLOG_CORRUPT: a page was not there.
+ * Where that batch starts.  KLOG_OUT_OF_RANGE: there is none. KLOG_COLD (nowait only): *position
+ * is the page to bring in. KLOG_CORRUPT: a page was not there.
  */
 extern KLogResult klog_locate(Relation rel, KLogPartition *part, const KLogEnd *end, int64 offset,
 							  bool nowait, KLogSegment *seg, KLogPosition *position);

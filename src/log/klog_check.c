@@ -2,8 +2,8 @@
  * klog_check.c
  *		kafka.check_topic: walks everything that a relation's file holds and says what is wrong.
  *
- * Runs beside appenders: it looks at the bitmap first, and then at what uses the space, so that what is
- * added meanwhile is not taken for a leak; and no further than the end that it saw first.
+ * Runs beside appenders: it looks at the bitmap first, and then at what uses the space, so that
+ * what is added meanwhile is not taken for a leak; and no further than the end that it saw first.
  */
 #include "postgres.h"
 
@@ -35,8 +35,8 @@ typedef struct Check
 	int64		last_max_timestamp;
 } Check;
 
-static void
-problem(Check *check, BlockNumber block, int64 offset, const char *fmt,...) pg_attribute_printf(4, 5);
+static void problem(Check *check, BlockNumber block, int64 offset, const char *fmt,...)
+			pg_attribute_printf(4, 5);
 
 static void
 problem(Check *check, BlockNumber block, int64 offset, const char *fmt,...)
@@ -62,8 +62,8 @@ claim(Check *check, uint32 unit, uint32 n, BlockNumber by)
 	for (uint32 i = unit; i < unit + n; i++)
 	{
 		/*
-		 * The end of an extent that nothing was written to yet may be missing, on a standby and after a power
-		 * loss.  A page in use that is missing is noticed when it is read.
+		 * The end of an extent that nothing was written to yet may be missing, on a standby and
+		 * after a power loss.  A page in use that is missing is noticed when it is read.
 		 */
 		if (i >= check->units)
 			return;

@@ -161,10 +161,11 @@ klog_replayed(void)
  */
 
 /*
- * Moves the high watermark as far as the durable LSN allows. Two marks say which offset became safe with which LSN:
- * the sealed one waits for its flush, the open one is where the log's end is now. When the sealed LSN is
- * durable, its offset is readable and the open mark is sealed: so the watermark moves under a steady load
- * too, in which the end is never durable. Transactions that are not durably committed hold it back.
+ * Moves the high watermark as far as the durable LSN allows. Two marks say which offset became
+ * safe with which LSN: the sealed one waits for its flush, the open one is where the log's end is
+ * now. When the sealed LSN is durable, its offset is readable and the open mark is sealed: so the
+ * watermark moves under a steady load too, in which the end is never durable. Transactions that
+ * are not durably committed hold it back.
  *
  * Returns true when there is more to come that no commit or abort will announce. Does not throw.
  */
@@ -247,8 +248,8 @@ klog_dirty_push(KLogPartition *part)
 }
 
 /*
- * The checkpointer keeps this in shared memory: a bool once, a set of bits since the minor releases of
- * early 2025.
+ * The checkpointer keeps this in shared memory: a bool once, a set of bits since the minor
+ * releases of early 2025.
  */
 bool
 klog_quorum_wanted(void)
@@ -347,8 +348,9 @@ klog_flusher_turn(void)
 }
 
 /*
- * Waits until the quorum has what is flushed here, and publishes. Whatever ends the wait (a cancel, the
- * end of the server, another setting) acknowledges nothing: klog_publish() looks for itself.
+ * Waits until the quorum has what is flushed here, and publishes. Whatever ends the wait (a
+ * cancel, the end of the server, another setting) acknowledges nothing: klog_publish() looks for
+ * itself.
  */
 bool
 klog_syncwait_turn(void)

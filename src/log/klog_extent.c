@@ -75,8 +75,8 @@ klog_grow_to(Relation rel, BlockNumber nblocks)
 }
 
 /*
- * Units of an extent, by how many partitions share the file: 1,000 partitions must not cost a gigabyte when
- * each holds one record.
+ * Units of an extent, by how many partitions share the file: 1,000 partitions must not cost a
+ * gigabyte when each holds one record.
  */
 static uint16
 extent_units_for(int32 partitions)
@@ -140,9 +140,9 @@ init_bitmap(Buffer buffer)
 }
 
 /*
- * Looks for free units: a run of nunits aligned at nunits.  Returns the bitmap page, locked exclusively, in which the
- * caller sets the bits (unit % KLOG_BITMAP_BITS) as part of its own WAL record; InvalidBuffer when the file
- * has no such run.  hint: where to begin, moved along.
+ * Looks for free units: a run of nunits aligned at nunits.  Returns the bitmap page, locked
+ * exclusively, in which the caller sets the bits (unit % KLOG_BITMAP_BITS) as part of its own WAL
+ * record; InvalidBuffer when the file has no such run.  hint: where to begin, moved along.
  */
 Buffer
 klog_extent_find(Relation rel, uint32 *hint, uint32 nunits, uint32 *unit)

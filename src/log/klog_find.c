@@ -38,8 +38,9 @@ last_page_of(const KLogSegment *seg, const KLogEnd *end)
 }
 
 /*
- * On a page: position of the first batch starting here whose last offset is >= offset.  0: none; *before: no batch
- * that starts here begins at or before offset, so the one wanted may have begun earlier.
+ * On a page: position of the first batch starting here whose last offset is >= offset.  0: none;
+ * *before: no batch that starts here begins at or before offset, so the one wanted may have begun
+ * earlier.
  */
 static uint16
 search_page(Page page, int64 offset, bool *before, int64 *base_offset)
@@ -102,8 +103,8 @@ klog_locate(Relation rel, KLogPartition *part, const KLogEnd *end, int64 offset,
 		}
 
 		/*
-		 * Back to where the batch begins that covers this page's start, unless a batch that starts here
-		 * begins at or before offset; and on to the next pages when there's nothing here.
+		 * Back to where the batch begins that covers this page's start, unless a batch that starts
+		 * here begins at or before offset; and on to the next pages when there's nothing here.
 		 */
 		pageno = found;
 		for (bool forward = false;;)
@@ -217,7 +218,10 @@ klog_walk_pages(Relation rel, KLogPartition *part, const KLogEnd *end, int64 fro
  * ------------------------------------------------------------------------
  */
 
-/* First page, of 1..last, whose greatest-so-far timestamp is >= timestamp; its first batch's offset. -1: none */
+/*
+ * First page, of 1..last, whose greatest-so-far timestamp is >= timestamp; its first batch's
+ * offset. -1: none
+ */
 static int64
 first_offset_by_time(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 last,
 					 int64 timestamp)
@@ -349,7 +353,10 @@ typedef struct GreatestWalk
 	uint32		page;
 } GreatestWalk;
 
-/* klog_walk_pages callback, for one page: the greatest timestamp of batches below the limit that start on it. */
+/*
+ * klog_walk_pages callback, for one page: the greatest timestamp of batches below the limit that
+ * start on it.
+ */
 static bool
 greatest_on_page(void *arg, const KLogWalkPage *at)
 {
@@ -372,8 +379,8 @@ greatest_on_page(void *arg, const KLogWalkPage *at)
 }
 
 /*
- * Greatest timestamp of the batches below limit: of those on the page where the limit is, and what the page before
- * it (or the segment before it) says of all the others.
+ * Greatest timestamp of the batches below limit: of those on the page where the limit is, and what
+ * the page before it (or the segment before it) says of all the others.
  */
 static int64
 greatest_timestamp(Relation rel, KLogPartition *part, const KLogEnd *end, int64 limit)

@@ -46,7 +46,9 @@ keeper_list(KLogPartition *part, bool grow)
 	return true;
 }
 
-/* The same, for whoever has work for the keeper. grow: its file is nearly used up. Does not throw. */
+/*
+ * The same, for whoever has work for the keeper. grow: its file is nearly used up. Does not throw.
+ */
 void
 klog_keeper_queue(KLogPartition *part, bool grow)
 {
@@ -55,8 +57,9 @@ klog_keeper_queue(KLogPartition *part, bool grow)
 }
 
 /*
- * The watermark moved. Pages carry the watermark of the last append, so a last move that no append follows
- * would never be told to a standby: when it has rested for a moment, the partition header gets it.
+ * The watermark moved. Pages carry the watermark of the last append, so a last move that no append
+ * follows would never be told to a standby: when it has rested for a moment, the partition header
+ * gets it.
  */
 void
 klog_keeper_moved(KLogPartition *part)
@@ -106,8 +109,8 @@ grow_ahead(Relation rel)
 }
 
 /*
- * Writes full pages of the open segment out once their WAL is flushed, so that eviction and checkpoints find
- * them clean.  Returns whether there's more to do.
+ * Writes full pages of the open segment out once their WAL is flushed, so that eviction and
+ * checkpoints find them clean.  Returns whether there's more to do.
  */
 static bool
 write_out(Relation rel, KLogPartition *part)
@@ -197,7 +200,9 @@ keeper_take(void)
 	return part;
 }
 
-/* Writes the watermarks that have come to rest. Returns whether there are others to look at again. */
+/*
+ * Writes the watermarks that have come to rest. Returns whether there are others to look at again.
+ */
 static bool
 mark_turn(void)
 {

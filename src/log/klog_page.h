@@ -20,7 +20,10 @@
 /* Extents are 1, 2 or 16 units: 64 kB, 128 kB or 1 MB. */
 #define KLOG_MAX_EXTENT_UNITS	16
 
-/* Fixed places: unit 0 holds the metapage, the first bitmap page and the headers of partitions 0 to 5. */
+/*
+ * Fixed places: unit 0 holds the metapage, the first bitmap page and the headers of partitions 0
+ * to 5.
+ */
 #define KLOG_META_BLOCK			0
 #define KLOG_FIRST_BITMAP_BLOCK 1
 #define KLOG_FIRST_PARTITION_BLOCK 2
@@ -72,8 +75,8 @@ typedef struct KLogPageTag
 #define KLogPageGetTag(page)	((KLogPageTag *) PageGetSpecialPointer(page))
 
 /*
- * The list of a data page: batches that start on it and belong to a transaction whose
- * end is not known yet (xid valid), or was an abort (xid invalid: dead).  It grows down from the special
+ * The list of a data page: batches that start on it and belong to a transaction whose end is not
+ * known yet (xid valid), or was an abort (xid invalid: dead).  It grows down from the special
  * space; entry i is KLogPageListed(page, i), in file order.
  */
 typedef struct KLogListed
@@ -143,7 +146,10 @@ typedef struct KLogMapPage
 	KLogSegmentEntry entry[KLOG_MAP_ENTRIES];
 } KLogMapPage;
 
-/* A segment's head page: where its extents begin.  Extent 0 is one unit (this page is its first), the others are of the relation's size. */
+/*
+ * A segment's head page: where its extents begin.  Extent 0 is one unit (this page is its first),
+ * the others are of the relation's size.
+ */
 typedef struct KLogHead
 {
 	uint32		nextents;
@@ -165,7 +171,10 @@ StaticAssertDecl(KLOG_BITMAP_BITS / 8 <= KLOG_DATA_SPACE, "bitmap page does not 
  * ------------------------------------------------------------------------
  */
 
-/* One data page's part of an append; also the block's data in the WAL record, followed by nlisted positions (uint16) and len bytes. */
+/*
+ * One data page's part of an append; also the block's data in the WAL record, followed by nlisted
+ * positions (uint16) and len bytes.
+ */
 typedef struct KLogPageEdit
 {
 	int64		base_offset;	/* tag of a page that is initialised */

@@ -211,7 +211,7 @@ end_transaction(XactEvent event, void *arg)
 	else
 		klog_publish();			/* who commits and then looks sees its records */
 	if (!commit)
-		klog_request_flush(own_lsn);	/* the watermark passes dead batches once they are durable */
+		klog_request_flush(own_lsn);	/* the watermark passes dead batches once durable */
 }
 
 static void

@@ -16,7 +16,10 @@
 
 #include "log/klog_buffer.h"
 
-/* How a reader must take the batch at pos of a page: as it is, or as if its transaction had never been. */
+/*
+ * How a reader must take the batch at pos of a page: as it is, or as if its transaction had never
+ * been.
+ */
 static bool
 is_dead(Page page, uint16 pos)
 {
@@ -297,7 +300,10 @@ klog_read_block(Relation rel, BlockNumber block, uint8 *buf, Size cap, Size *len
 	if (!valid || last < 0)
 		return false;
 
-	/* an old page of a segment that is gone has offsets outside of the log, or reads as others' data */
+	/*
+	 * an old page of a segment that is gone has offsets outside of the log, or reads as others'
+	 * data
+	 */
 	part = klog_attach(rel, tag.partition, false);
 	r.limit = Min(last, klog_high_watermark(part));
 	r.position = KLOG_NO_POSITION;
@@ -314,7 +320,8 @@ klog_read_block(Relation rel, BlockNumber block, uint8 *buf, Size cap, Size *len
  * ------------------------------------------------------------------------
  */
 bool
-klog_reader_request(Relation rel, KLogPartition *part, KLogPosition position, Size bytes, int broker)
+klog_reader_request(Relation rel, KLogPartition *part, KLogPosition position, Size bytes,
+					int broker)
 {
 	KLogReaderRequest *request;
 	bool		queued = false;

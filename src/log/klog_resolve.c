@@ -2,9 +2,9 @@
  * klog_resolve.c
  *		Taking ended transactions off the pages: RESOLVE.
  *
- * A page lists the batches whose transaction may not be over. There are no hint bits: a WAL record takes the
- * committed ones off the list and marks the aborted ones dead, so that standbys and later starts
- * need not ask the commit log, which VACUUM may have cut by then.
+ * A page lists the batches whose transaction may not be over. There are no hint bits: a WAL record
+ * takes the committed ones off the list and marks the aborted ones dead, so that standbys and
+ * later starts need not ask the commit log, which VACUUM may have cut by then.
  */
 #include "postgres.h"
 
@@ -31,7 +31,8 @@ typedef struct Resolve
  * Sorts a page's list into committed and dead positions; what must stay is noted in *resolve.
  */
 static void
-look_at_page(Resolve *resolve, Page page, uint16 *committed, int *ncommitted, uint16 *dead, int *ndead)
+look_at_page(Resolve *resolve, Page page, uint16 *committed, int *ncommitted, uint16 *dead,
+			 int *ndead)
 {
 	KLogPageTag *tag = KLogPageGetTag(page);
 
@@ -75,7 +76,10 @@ resolve_page(void *arg, const KLogWalkPage *at)
 	if (KLogPageGetTag(page)->nlisted == 0)
 		return true;
 
-	/* only whoever resolves changes a list's old entries: one look is enough, under the stronger lock */
+	/*
+	 * only whoever resolves changes a list's old entries: one look is enough, under the stronger
+	 * lock
+	 */
 	LockBuffer(at->buffer, BUFFER_LOCK_UNLOCK);
 	LockBuffer(at->buffer, BUFFER_LOCK_EXCLUSIVE);
 	if (!klog_page_is(page, KLOG_PAGE_DATA, resolve->part->partition, at->segment, at->page))
@@ -105,7 +109,10 @@ resolve_page(void *arg, const KLogWalkPage *at)
 	return true;
 }
 
-/* Writes into the partition header that nothing below resolved_to is unresolved, and the watermark. */
+/*
+ * Writes into the partition header that nothing below resolved_to is unresolved, and the
+ * watermark.
+ */
 void
 klog_write_mark(Relation rel, KLogPartition *part, int64 resolved_to, int64 high_watermark)
 {
@@ -136,8 +143,8 @@ klog_write_mark(Relation rel, KLogPartition *part, int64 resolved_to, int64 high
 }
 
 /*
- * Resolves what can be resolved in one partition.  mark: tell the partition header, also when little was written
- * since the last time. Returns the oldest xid that stays on a page.
+ * Resolves what can be resolved in one partition.  mark: tell the partition header, also when
+ * little was written since the last time. Returns the oldest xid that stays on a page.
  */
 TransactionId
 klog_resolve_partition(Relation rel, KLogPartition *part, bool mark)
@@ -149,8 +156,8 @@ klog_resolve_partition(Relation rel, KLogPartition *part, bool mark)
 	bool		walked = true;
 
 	/*
-	 * What is below the high watermark is settled for good: its transactions are over, and the commit
-	 * records are durable, so RESOLVE can never be known where the commit is not.
+	 * What is below the high watermark is settled for good: its transactions are over, and the
+	 * commit records are durable, so RESOLVE can never be known where the commit is not.
 	 */
 	LWLockAcquire(&part->lock, LW_SHARED);
 	from = part->unresolved_from;

@@ -84,7 +84,10 @@ search_map(Relation rel, KLogPartition *part, const Wanted *wanted, KLogSegment 
 	int			found;
 	bool		inside = false;
 
-	/* where the header is never changes, so a partition that has data is found without the metapage */
+	/*
+	 * where the header is never changes, so a partition that has data is found without the
+	 * metapage
+	 */
 	if (part->header == InvalidBlockNumber)
 		return false;
 	buffer = klog_buffer_get(rel, part->header, BUFFER_LOCK_SHARE);
@@ -272,8 +275,8 @@ klog_segment_find_page(Relation rel, KLogPartition *part, KLogSegment *seg, int6
 			return KLOG_COLD;
 		}
 		buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
-		if (!klog_page_is(BufferGetPage(buffer), KLOG_PAGE_DATA, part->partition, seg->entry.segment,
-						  mid))
+		if (!klog_page_is(BufferGetPage(buffer), KLOG_PAGE_DATA, part->partition,
+						  seg->entry.segment, mid))
 		{
 			UnlockReleaseBuffer(buffer);
 			return KLOG_CORRUPT;
@@ -315,8 +318,8 @@ klog_segment_first_timestamp(Relation rel, KLogPartition *part, KLogSegment *seg
 }
 
 /* ------------------------------------------------------------------------
- * Changing.  The caller holds the append lock.  Order of buffer locks: metapage, partition header, head page,
- * bitmap, new pages.
+ * Changing.  The caller holds the append lock.  Order of buffer locks: metapage, partition header,
+ * head page, bitmap, new pages.
  * ------------------------------------------------------------------------
  */
 
@@ -446,7 +449,8 @@ move_to_map(Relation rel, KLogPartition *part, Buffer buffer)
 }
 
 /*
- * Seals the open segment, if any, and opens the next, which begins at first_offset.  partitions: as in KLogAppend.
+ * Seals the open segment, if any, and opens the next, which begins at first_offset.  partitions:
+ * as in KLogAppend.
  */
 KLogResult
 klog_segment_open(Relation rel, KLogPartition *part, int32 partitions, int64 first_offset)
@@ -550,7 +554,10 @@ klog_segment_open(Relation rel, KLogPartition *part, int32 partitions, int64 fir
 
 	if (header->nentries == 1 && header->nmaps == 0)
 	{
-		/* the log begins here, perhaps with an explicit offset: there is nothing to wait for below it */
+		/*
+		 * the log begins here, perhaps with an explicit offset: there is nothing to wait for below
+		 * it
+		 */
 		SpinLockAcquire(&part->mutex);
 		part->log_start = header->log_start;
 		part->durable_offset = Max(part->durable_offset, header->log_start);

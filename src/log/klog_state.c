@@ -388,7 +388,10 @@ typedef struct Unresolved
 	TransactionId unknown;		/* in progress, but not one of ours */
 } Unresolved;
 
-/* klog_walk_pages callback: notes which batches have a transaction that is not settled on the page. */
+/*
+ * klog_walk_pages callback: notes which batches have a transaction that is not settled on the
+ * page.
+ */
 static bool
 note_unresolved(void *arg, const KLogWalkPage *at)
 {
@@ -419,7 +422,10 @@ note_unresolved(void *arg, const KLogWalkPage *at)
 	return true;
 }
 
-/* Looks at the lists of all pages from resolved_to on. Returns whether there is anything to resolve. */
+/*
+ * Looks at the lists of all pages from resolved_to on. Returns whether there is anything to
+ * resolve.
+ */
 static bool
 find_unresolved(Relation rel, KLogPartition *part, int64 from)
 {
@@ -530,13 +536,14 @@ build_state(Relation rel, KLogPartition *part, bool standby)
 	}
 
 	/*
-	 * What stands on the pages need not be durable: their WAL may still be in buffers, and so may the
-	 * commit records of the transactions that we believe.  A record of our own is behind them all, and
-	 * its flush brings them along.  Until all of it is durable the watermark stays at what the pages say it was:
-	 * what was readable once stays so when there is no quorum after a restart.
+	 * What stands on the pages need not be durable: their WAL may still be in buffers, and so may
+	 * the commit records of the transactions that we believe.  A record of our own is behind them
+	 * all, and its flush brings them along.  Until all of it is durable the watermark stays at what
+	 * the pages say it was: what was readable once stays so when there is no quorum after a
+	 * restart.
 	 *
-	 * A standby never knows more than what the pages say. The commits that this watermark stands for came before
-	 * the record that told it, so they are replayed.
+	 * A standby never knows more than what the pages say. The commits that this watermark stands
+	 * for came before the record that told it, so they are replayed.
 	 */
 	lsn = standby ? PG_UINT64_MAX : tail.lsn;
 	if (unresolved)
@@ -621,8 +628,8 @@ klog_attach(Relation rel, int32 partition, bool nowait)
 }
 
 /*
- * The batches up to next_offset are in WAL up to lsn.  Called under the append lock, with the pages still
- * locked; does not throw.
+ * The batches up to next_offset are in WAL up to lsn.  Called under the append lock, with the
+ * pages still locked; does not throw.
  */
 void
 klog_state_appended(KLogPartition *part, int64 next_offset, int64 bytes, XLogRecPtr lsn)

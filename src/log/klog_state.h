@@ -18,7 +18,10 @@
 #define KLOG_MAX_BROKERS		64
 #define KLOG_MAX_READERS		16
 #define KLOG_NO_INDEX			(-1)
-/* After so many bytes the partition header learns what is resolved: bounds what a start must look at. */
+/*
+ * After so many bytes the partition header learns what is resolved: bounds what a start must look
+ * at.
+ */
 #define KLOG_MARK_BYTES			(16 * 1024 * 1024)
 
 /*

@@ -11,8 +11,8 @@
 #include "topic/ktopic.h"
 
 /*
- * The size at which a batch of ours is full: with a page's head and the rest of the page before, it still
- * fits into one WAL record of the log.
+ * The size at which a batch of ours is full: with a page's head and the rest of the page before,
+ * it still fits into one WAL record of the log.
  */
 #define KTABLE_BATCH_BYTES	(224 * 1024)
 

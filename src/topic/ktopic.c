@@ -3,8 +3,8 @@
  *		Creating and dropping topics.
  *
  * The DDL goes through SPI, as the caller's own statement would: his rights, his tablespace, event
- * triggers and other extensions' hooks all apply.  Only the catalog row is written with the rights of
- * the catalog's owner.
+ * triggers and other extensions' hooks all apply.  Only the catalog row is written with the rights
+ * of the catalog's owner.
  */
 #include "postgres.h"
 
@@ -57,8 +57,8 @@ collision_name(const char *name)
 }
 
 /*
- * The table's name: the topic's if an identifier can be so long, else its beginning and a hash of all
- * of it, joined by a character that no topic's name has.
+ * The table's name: the topic's if an identifier can be so long, else its beginning and a hash of
+ * all of it, joined by a character that no topic's name has.
  */
 static char *
 table_name(const char *name)

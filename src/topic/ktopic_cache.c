@@ -3,9 +3,9 @@
  *		Each process's cache of kafka.topic.
  *
  * Filled one topic at a time, by scans like those of the system catalogs (the newest committed
- * row, the transaction's own changes included), and thrown away whole when a relcache invalidation for
- * kafka.topic arrives: its triggers and ktopic.c send one with every change, so it reaches other
- * processes when the change commits and this one at once.
+ * row, the transaction's own changes included), and thrown away whole when a relcache invalidation
+ * for kafka.topic arrives: its triggers and ktopic.c send one with every change, so it reaches
+ * other processes when the change commits and this one at once.
  *
  * What callers hold must outlive an invalidation, which can arrive with any lock that is
  * taken: thrown-away generations are kept until the end of the transaction.

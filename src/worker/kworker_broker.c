@@ -220,8 +220,8 @@ broker_listen(void)
 }
 
 /*
- * Requests and answers of a megabyte come and go hundreds of times a second. The C library would give
- * such memory back to the kernel each time, and have each page zeroed and mapped again.
+ * Requests and answers of a megabyte come and go hundreds of times a second. The C library would
+ * give such memory back to the kernel each time, and have each page zeroed and mapped again.
  */
 static void
 broker_keep_memory(void)

@@ -1,7 +1,7 @@
 /*
  * klog_test.c
- *		SQL functions that call the log without anything above it: no topic, no client, no access method.  The
- *		relation is any table that nothing else writes to.
+ *		SQL functions that call the log without anything above it: no topic, no client, no access
+ *		method.  The relation is any table that nothing else writes to.
  */
 #include "postgres.h"
 
@@ -43,9 +43,9 @@ batch_digest(const uint8 *batch, Size len)
 }
 
 /*
- * append(rel, partition, sizes int[], nrecords int, first_timestamp bigint, segment_bytes bigint, transactional bool,
- * explicit_base bigint) returns text[]: one batch for each size, which is that of each record's value; timestamps go up
- * by one a batch. Returns the batches' digests.
+ * append(rel, partition, sizes int[], nrecords int, first_timestamp bigint, segment_bytes bigint,
+ * transactional bool, explicit_base bigint) returns text[]: one batch for each size, which is that
+ * of each record's value; timestamps go up by one a batch. Returns the batches' digests.
  */
 Datum
 klog_test_append(PG_FUNCTION_ARGS)
@@ -132,7 +132,8 @@ klog_test_append(PG_FUNCTION_ARGS)
 }
 
 /*
- * read(rel, partition, from_offset, cap int, use_hints bool, out base_offset, last_offset, size, control, digest): all up to the high watermark
+ * read(rel, partition, from_offset, cap int, use_hints bool, out base_offset, last_offset, size,
+ * control, digest): all up to the high watermark
  */
 Datum
 klog_test_read(PG_FUNCTION_ARGS)

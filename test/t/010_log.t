@@ -104,7 +104,8 @@ my (undef, undef, $err) = $node->psql('postgres',
 like($err, qr/too many partitions are written by transactions in progress/,
 	'the pool of pending appends is bounded');
 like($err, qr/HINT:.*kafka_pg\.max_pending_appends/, 'with a hint');
-is(sql(q{SELECT t.offsets('t.log', 100)}), '0 1 1', 'and nothing is stuck after the error');
+ok($node->poll_query_until('postgres', q{SELECT t.offsets('t.log', 100)}, '0 1 1'),
+	'and nothing is stuck after the error');
 
 # ---- offsets given explicitly
 sql(q{SELECT t.go(4, '{10,20}', 2, 1, 1073741824, true, 1000)});
@@ -128,7 +129,8 @@ sub crash_and_compare
 	is(sql(q{SELECT t.check('t.log')}), '', "$what: no problem after the crash");
 	is(sql(q{SELECT string_agg(DISTINCT split_part(t.diff(part), ' ', 3), ',') FROM
 		(SELECT DISTINCT part FROM t.expected WHERE part <> 4) p}), '0', "$what: contents after the crash");
-	is(sql(q{SELECT count(*) FROM (SELECT part, count(*) n FROM t.expected WHERE part <> 4 GROUP BY part) e
+	is(sql(q{SELECT count(*) FROM
+		(SELECT part, count(*) n FROM t.expected WHERE part <> 4 GROUP BY part) e
 		WHERE split_part(t.diff(part), ' ', 1)::int <> n}), '0', "$what: number of batches");
 	return;
 }

@@ -5,8 +5,8 @@ import time
 sys.dont_write_bytecode = True
 sys.path.insert(0, '..')
 
-from confluent_kafka import (OFFSET_BEGINNING, OFFSET_END, TIMESTAMP_CREATE_TIME, Consumer, KafkaError,
-                             KafkaException, Producer, TopicPartition)
+from confluent_kafka import (OFFSET_BEGINNING, OFFSET_END, TIMESTAMP_CREATE_TIME, Consumer,
+                             KafkaError, KafkaException, Producer, TopicPartition)
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
 import workload
@@ -90,7 +90,8 @@ def main():
     found = c.offsets_for_times([TopicPartition(records, p, workload.timestamp(50) - 500)
                                  for p in range(len(CODECS))], timeout=30)
     report.same([t.offset for t in found], [50] * 5, 'offsets of a timestamp')
-    found = c.offsets_for_times([TopicPartition(records, 0, workload.timestamp(RECORDS))], timeout=30)
+    found = c.offsets_for_times([TopicPartition(records, 0, workload.timestamp(RECORDS))],
+                                timeout=30)
     report.same(found[0].offset, OFFSET_END, 'no offset after the last timestamp')
     report.same(c.get_watermark_offsets(TopicPartition(records, 2), timeout=30), (0, RECORDS),
                 'first and last offset')
