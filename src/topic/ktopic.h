@@ -236,8 +236,8 @@ typedef struct KNode
 } KNode;
 
 /*
- * For the launcher of a primary, outside of transactions: makes kafka.node say that this server leads, and where it
- * is, if kafka_pg.advertised_listeners tells that for PLAINTEXT.
+ * For the launcher of a primary, outside of transactions: makes kafka.node say that this server
+ * leads, and where it is, if kafka_pg.advertised_listeners tells that for PLAINTEXT.
  */
 extern void knode_startup(void);
 
