@@ -9,7 +9,7 @@ package KafkaPg;
 #	is($node->kcat('-C', '-t', 't', '-e', '-q'), "hello\n", 'kcat reads what it wrote');
 #	KafkaPg::done();
 #
-# Every test file ends with done(): it looks for problems in every topic of every running node,
+# Every test file ends with done(): it looks for problems in every topic of every running primary,
 # stops the nodes, looks for crashes in their logs, and ends the plan.
 
 use strict;
@@ -248,7 +248,9 @@ sub done
 		my $name = $node->name;
 		if (defined $node->{_pid})
 		{
-			if ($node->safe_psql('postgres', q{SELECT 1 FROM pg_extension WHERE extname = 'kafka_pg'}))
+			if ($node->safe_psql('postgres', <<'SQL'))
+SELECT 1 FROM pg_extension WHERE extname = 'kafka_pg' AND NOT pg_is_in_recovery()
+SQL
 			{
 				is($node->problems, '', "$name: no problem in any topic");
 			}

@@ -1,0 +1,84 @@
+# A physical standby follows a load of every kind; then its files are the primary's, page for page.
+use strict;
+use warnings;
+
+use lib 'test/crash';
+
+use CrashTest;
+use IPC::Run ();
+use KafkaPg;
+use Test::More;
+use Time::HiRes qw(sleep);
+
+my $primary = KafkaPg->broker('primary', conf => "max_wal_size = 64MB\ncheckpoint_timeout = 30s\nwal_keep_size = 2GB\n");
+my $crash = CrashTest->new($primary, seed => 7);
+my $standby = KafkaPg->standby($primary, 'standby');
+
+# compare(label): stops both, compares, starts both again.
+sub compare
+{
+	my ($label) = @_;
+	my @paths = split /\n/, $primary->safe_psql('postgres', <<'SQL');
+SELECT pg_relation_filepath(c.oid) FROM pg_class c JOIN pg_am a ON a.oid = c.relam
+ WHERE a.amname = 'kafka_log'
+SQL
+	is(scalar(@paths), 3, "$label: three topics to compare");
+
+	# A primary that stops waits until its last record has been received; a standby that stops
+	# writes all its pages.
+	$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
+	$primary->stop('fast');
+	$standby->stop('fast');
+	my $ok = IPC::Run::run(
+		[ 'test/checker/pages', $primary->data_dir, $standby->data_dir, @paths ], '>', \my $out);
+	ok($ok, "$label: all pages are the same") or diag($out);
+	note((split /\n/, $out)[-1]);
+	my ($n) = $out =~ /^(\d+) pages in/m;
+	cmp_ok($n, '>', 100, "$label: there was much to compare");
+
+	# A difference would be seen
+	my $file = $standby->data_dir . "/$paths[0]";
+	open my $page, '+<', $file or die "$file: $!";
+	sysseek $page, 2 * 8192 + 100, 0;
+	sysread $page, my $byte, 1;
+	sysseek $page, 2 * 8192 + 100, 0;
+	syswrite $page, $byte ^ "\x01";
+	IPC::Run::run([ 'test/checker/pages', $primary->data_dir, $standby->data_dir, @paths ], '>', \$out);
+	like($out, qr/^\d+ pages in 3 files, 1 differ$/m, "$label: a changed byte is found");
+	sysseek $page, 2 * 8192 + 100, 0;
+	syswrite $page, $byte;
+	close $page;
+
+	$primary->start;
+	$standby->start;
+	$crash->wait_until_serving;
+	return;
+}
+
+sub load
+{
+	my ($label) = @_;
+	$crash->command('run');
+	sleep 3;
+	my %done = $crash->command('stop') =~ /^(.*): (\d+)$/mg;
+	ok($done{'committed s.insert'} && $done{'seen q.select'}, "$label: work was done");
+	is($crash->command('check'), '', "$label: nothing is wrong");
+	return;
+}
+
+load('first load');
+compare('first load');
+
+# Once more with the end of it in a crash of the primary, which resolves what the crash left
+load('second load');
+$crash->command('run');
+sleep 1;
+$crash->kill_tree;
+$crash->recover;
+$crash->command('stop');
+is($crash->command('check'), '', 'after a crash: nothing is wrong');
+compare('after a crash');
+
+is($crash->command('final'), '', 'at the end: nothing is wrong');
+ok($crash->quit, 'the workload ends well');
+KafkaPg::done();
