@@ -12,7 +12,8 @@ const		KApiEntry kapi_table[] = {
 	{KAPI_FETCH, kapi_fetch, kapi_fetch_fail, NULL, NULL, false, 0},
 	{KAPI_LIST_OFFSETS, kapi_list_offsets, kapi_list_offsets_fail, NULL, NULL, false, 0},
 	{KAPI_METADATA, kapi_metadata, kapi_metadata_fail, kapi_ddl_end, NULL, false, 0},
-	{KAPI_FIND_COORDINATOR, kapi_find_coordinator, kapi_find_coordinator_fail, NULL, NULL, false, 0},
+	{KAPI_FIND_COORDINATOR, kapi_find_coordinator, kapi_find_coordinator_fail, NULL, NULL, false,
+	0},
 	{KAPI_API_VERSIONS, kapi_api_versions, kapi_api_versions_fail, NULL, NULL, true, 0},
 	{KAPI_CREATE_TOPICS, kapi_create_topics, kapi_create_topics_fail, kapi_ddl_end, NULL, false,
 	KERR_NOT_CONTROLLER},
@@ -20,7 +21,8 @@ const		KApiEntry kapi_table[] = {
 	KERR_NOT_CONTROLLER},
 	{KAPI_INIT_PRODUCER_ID, kapi_init_producer_id, kapi_init_producer_id_fail, NULL, NULL, false,
 	KERR_COORDINATOR_NOT_AVAILABLE},
-	{KAPI_DESCRIBE_CONFIGS, kapi_describe_configs, kapi_describe_configs_fail, NULL, NULL, false, 0},
+	{KAPI_DESCRIBE_CONFIGS, kapi_describe_configs, kapi_describe_configs_fail, NULL, NULL, false,
+	0},
 	{KAPI_DESCRIBE_CLUSTER, kapi_describe_cluster, kapi_describe_cluster_fail, NULL, NULL, false, 0}
 };
 
