@@ -76,6 +76,17 @@ build/log/%.so: test/log/%.c
 
 -include $(TEST_MODULES:.so=.d)
 
+# What a suite of clients needs of our own modules.
+CLIENT_PROGRAMS = $(patsubst test/%.c,build/%,$(sort $(wildcard test/clients/*/*.c)))
+
+client-programs: $(CLIENT_PROGRAMS)
+
+build/clients/%: test/clients/%.c $(PURE_OBJS)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -Itest/unit -MF $@.d -o $@ $< $(PURE_OBJS) $(TEST_LIBS)
+
+-include $(CLIENT_PROGRAMS:=.d)
+
 # Fuzzers: test/fuzz/fuzz_*.c with all pure sources in one program, compiled anew with clang's
 # sanitizers. -fno-sanitize-recover: undefined behaviour is a crash too.
 FUZZ_CC = clang
@@ -90,4 +101,4 @@ build/fuzz/%: test/fuzz/%.c $(PURE_OBJS)
 		-Itest/unit $(CPPFLAGS) -MF $@.d -o $@ $< \
 		$(PURE_OBJS:.o=.c) $(TEST_LIBS)
 
-.PHONY: generated unit-programs fuzz-programs
+.PHONY: generated unit-programs client-programs fuzz-programs

@@ -68,7 +68,7 @@ def main():
     create(admin, records, len(CODECS), {})
     create(admin, big, 1, {'max.message.bytes': '10485760'})
     topics = admin.list_topics(timeout=30).topics
-    report.same((len(topics[records].partitions), len(topics[big].partitions)), (5, 1), 'create topics')
+    report.same([len(topics[t].partitions) for t in (records, big)], [5, 1], 'create topics')
     resource = ConfigResource(ConfigResource.Type.TOPIC, big)
     config = admin.describe_configs([resource])[resource].result(30)
     report.same(config['max.message.bytes'].value, '10485760', 'describe a topic\'s configs')
