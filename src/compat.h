@@ -41,10 +41,48 @@ guc_malloc(int elevel, size_t size)
 #include "storage/relfilelocator.h"
 #endif
 
-/* Since 16 several blocks are added to a file in one call. */
+/*
+ * Since 16 several blocks are added to a file in one call, which reserves their space instead of writing
+ * zeroes that pages are soon to be written over.
+ */
 #if PG_VERSION_NUM < 160000
+#include <fcntl.h>
+
 #include "storage/bufpage.h"
+#include "storage/fd.h"
 #include "storage/smgr.h"
+
+/* Space for blocks of one segment file; a full disk is an error here. */
+static inline void
+kcompat_reserve(SMgrRelation reln, ForkNumber fork, BlockNumber block, int nblocks)
+{
+	BlockNumber segment = block / RELSEG_SIZE;
+	char	   *base = relpath(reln->smgr_rnode, fork);
+	char	   *path = segment > 0 ? psprintf("%s.%u", base, segment) : base;
+	File		file = PathNameOpenFile(path, O_RDWR | O_CREAT | PG_BINARY);
+	int			error;
+
+	if (file < 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not open file \"%s\": %m", path)));
+	do
+		error = posix_fallocate(FileGetRawDesc(file), (off_t) (block % RELSEG_SIZE) * BLCKSZ,
+								(off_t) nblocks * BLCKSZ);
+	while (error == EINTR);
+	FileClose(file);
+	if (error != 0)
+	{
+		errno = error;
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not extend file \"%s\": %m", path),
+				 error == ENOSPC ? errhint("Check free disk space.") : 0));
+	}
+	if (path != base)
+		pfree(path);
+	pfree(base);
+}
 
 static inline void
 smgrzeroextend(SMgrRelation reln, ForkNumber fork, BlockNumber block, int nblocks, bool skip_fsync)
@@ -52,8 +90,16 @@ smgrzeroextend(SMgrRelation reln, ForkNumber fork, BlockNumber block, int nblock
 	PGAlignedBlock zero;
 
 	memset(&zero, 0, sizeof(zero));
-	for (int i = 0; i < nblocks; i++)
-		smgrextend(reln, fork, block + i, zero.data, skip_fsync);
+	while (nblocks > 0)
+	{
+		int			n = Min(nblocks, RELSEG_SIZE - (int) (block % RELSEG_SIZE));
+
+		kcompat_reserve(reln, fork, block, n);
+		/* the last one in the ordinary way: so that a checkpoint syncs the file, and its length is known */
+		smgrextend(reln, fork, block + n - 1, zero.data, skip_fsync);
+		block += n;
+		nblocks -= n;
+	}
 }
 #endif
 

@@ -30,7 +30,7 @@ extend_to(Relation rel, BlockNumber from, BlockNumber nblocks)
 	 */
 	while (from < nblocks)
 	{
-		int			n = Min(nblocks - from, 128);
+		int			n = Min(nblocks - from, 1024);
 
 		smgrzeroextend(RelationGetSmgr(rel), MAIN_FORKNUM, from, n, false);
 		from += n;
