@@ -27,7 +27,7 @@ def headers(i):
 def record(i):
     """Key, value, headers, timestamp of record i of a partition of topic "records"."""
     key = None if i % 5 == 0 else b'' if i % 5 == 1 else b'key-%d' % i
-    value = None if i % 11 == 7 else contents(i, SIZES[i % 7])
+    value = None if i % 11 == 7 and i % 5 else contents(i, SIZES[i % 7])
     return key, value, headers(i), timestamp(i)
 
 

@@ -61,7 +61,7 @@ func One(i int) Record {
 	default:
 		r.Key = fmt.Appendf(nil, "key-%d", i)
 	}
-	if i%11 != 7 {
+	if i%11 != 7 || i%5 == 0 {
 		r.Value = contents(i, sizes[i%len(sizes)])
 	}
 	return r

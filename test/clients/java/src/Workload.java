@@ -39,7 +39,7 @@ final class Workload {
 
     static ProducerRecord<byte[], byte[]> record(String topic, int partition, int i) {
         byte[] key = i % 5 == 0 ? null : i % 5 == 1 ? new byte[0] : ("key-" + i).getBytes();
-        byte[] value = i % 11 == 7 ? null : contents(i, SIZES[i % 7]);
+        byte[] value = i % 11 == 7 && i % 5 != 0 ? null : contents(i, SIZES[i % 7]);
         return new ProducerRecord<>(topic, partition, timestamp(i), key, value, headers(i));
     }
 
