@@ -34,6 +34,9 @@
 /* Looks at everything parked so often in one turn, if there is progress. */
 #define MAX_ROUNDS			8
 
+/* Most WAL that a broker flushes itself instead of asking the flusher. */
+#define MAX_INLINE_FLUSH	(128 * 1024)
+
 const		KApiIo *kapi_io;
 int			kapi_broker;
 MemoryContext kapi_context;
@@ -615,16 +618,22 @@ kapi_turn_begin(int64 now_ms)
 	turn_number++;
 }
 
-/* Has what parked requests wait for flushed: here and now, or by the flusher. */
+/*
+ * Has what parked requests wait for flushed: here and now, or by the flusher.  Here spares a few
+ * little ones the way to another process and back, and is not for a flush that takes longer than that
+ * way, nor while an answer would wait behind it: clients send more when they have their answers.
+ */
 static void
 flush_step(void *arg)
 {
 	bool		idle = *(bool *) arg;
 	XLogRecPtr	lsn = Max(kapi_wait_greatest_lsn(), kapi_produce_lsn());
+	XLogRecPtr	flushed = klog_flushed_lsn();
 
 	if (XLogRecPtrIsInvalid(lsn) || lsn <= klog_durable_lsn())
 		return;
-	if (lsn > klog_flushed_lsn() && !(idle && klog_flush_inline(lsn)))
+	if (lsn > flushed && !(idle && lsn - flushed <= MAX_INLINE_FLUSH &&
+						   !kapi_wait_lsn_reached() && klog_flush_inline(lsn)))
 		klog_request_flush(lsn);
 	if (lsn > klog_durable_lsn())
 		klog_broker_wants_durable(kapi_broker);

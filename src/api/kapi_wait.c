@@ -351,6 +351,21 @@ kapi_wait_greatest_lsn(void)
 	return greatest_lsn;
 }
 
+bool
+kapi_wait_lsn_reached(void)
+{
+	XLogRecPtr	reached[2] = {klog_flushed_lsn(), klog_durable_lsn()};
+
+	for (int i = 0; i < 2; i++)
+	{
+		if (!pairingheap_is_empty(lsns[i]) &&
+			pairingheap_container(KRequest, wait.lsn_node,
+								  pairingheap_first(lsns[i]))->wait.lsn <= reached[i])
+			return true;
+	}
+	return false;
+}
+
 long
 kapi_wait_timeout(void)
 {

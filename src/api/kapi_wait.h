@@ -48,6 +48,9 @@ extern bool kapi_wait_wake(bool poll);
 /* The greatest LSN that somebody waits for to be flushed; Invalid: none. */
 extern XLogRecPtr kapi_wait_greatest_lsn(void);
 
+/* Has somebody's LSN been reached, so that kapi_wait_wake() would let them go on? */
+extern bool kapi_wait_lsn_reached(void);
+
 /* Milliseconds until somebody's time comes, -1: never. */
 extern long kapi_wait_timeout(void);
 extern int	kapi_wait_count(void);
