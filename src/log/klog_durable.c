@@ -207,7 +207,7 @@ klog_watermark_advance(KLogPartition *part)
 		more |= entry->state == KLOG_PENDING_COMMITTED;
 		link = &entry->next;
 	}
-	if (pg_atomic_read_u32(&part->valid) &&
+	if (part->known &&
 		watermark > (int64) pg_atomic_read_u64(&part->high_watermark))
 	{
 		pg_atomic_write_u64(&part->high_watermark, watermark);

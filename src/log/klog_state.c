@@ -144,6 +144,9 @@ free_slot(KLogPartition *part)
 
 	hash_search(klog_hash, &key, HASH_REMOVE, NULL);
 	pg_atomic_write_u32(&part->valid, 0);
+	SpinLockAcquire(&part->mutex);
+	part->known = false;
+	SpinLockRelease(&part->mutex);
 	klog_pending_drop(part);
 	part->generation = 0;
 	part->free_next = klog_shared->free_slot;
@@ -571,10 +574,13 @@ build_state(Relation rel, KLogPartition *part, bool standby)
 	part->sealed.offset = next_offset;
 	part->sealed.lsn = lsn;
 	part->open = part->sealed;
+	part->known = true;
 	SpinLockRelease(&part->mutex);
+
+	/* before anybody else may take the state for good: who looks must not find the watermark at 0 */
+	klog_watermark_advance(part);
 	pg_write_barrier();
 	pg_atomic_write_u32(&part->valid, 1);
-	klog_watermark_advance(part);
 	if (!standby)
 		klog_dirty_push(part);
 	if (unresolved)

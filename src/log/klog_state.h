@@ -89,6 +89,7 @@ struct KLogPartition
 
 	/* ---- protected by mutex ---- */
 	slock_t		mutex;
+	bool		known;			/* what follows is this partition's, not a former owner's */
 	int64		log_start;
 	int64		next_offset;
 	uint32		last_segment;	/* where the last page with data is */
