@@ -60,7 +60,7 @@ UNIT_SRC = $(sort $(wildcard test/unit/*.c))
 UNIT_PROGRAMS = $(UNIT_SRC:test/unit/%.c=build/unit/%.t)
 
 # Modules that a test loads into its server to call one of ours without those above it.
-TEST_MODULES = $(patsubst test/%.c,build/%.so,$(sort $(wildcard test/log/*.c)))
+TEST_MODULES = $(patsubst test/%.c,build/%.so,$(sort $(wildcard test/log/*.c test/crash/*.c)))
 
 unit-programs: $(UNIT_PROGRAMS) $(TEST_MODULES)
 
@@ -70,8 +70,8 @@ build/unit/%.t: test/unit/%.c $(PURE_OBJS)
 
 -include $(UNIT_PROGRAMS:.t=.d)
 
-build/log/%.so: test/log/%.c
-	@mkdir -p build/log
+build/%.so: test/%.c
+	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(CFLAGS_SL) -shared -MF $(@:.so=.d) -o $@ $<
 
 -include $(TEST_MODULES:.so=.d)
