@@ -107,6 +107,19 @@ COMMENT ON TABLE kafka.partition IS
 CREATE SEQUENCE kafka.producer_id_seq MINVALUE 0 START 0;
 COMMENT ON SEQUENCE kafka.producer_id_seq IS 'ids of idempotent producers';
 
+-- Not dumped: it belongs to this server's files.  "table" is an oid, since a row may outlive its table for
+-- a moment and a name would not be found.  Rows are rewritten over and over: room for HOT.
+CREATE TABLE kafka.producer_snapshot (
+  "table" oid NOT NULL,
+  partition int NOT NULL,
+  relfilenumber oid NOT NULL,
+  next_offset bigint NOT NULL,
+  state bytea NOT NULL,
+  PRIMARY KEY ("table", partition)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE kafka.producer_snapshot IS
+  'what partitions know of idempotent producers, up to an offset: a start need not read all records';
+
 SELECT pg_extension_config_dump('kafka.topic', '');
 SELECT pg_extension_config_dump('kafka.partition', '');
 SELECT pg_extension_config_dump('kafka.producer_id_seq', '');

@@ -14,6 +14,7 @@
 #include "log/klog.h"
 #include "table/ktable.h"
 #include "topic/ktopic.h"
+#include "txn/kproducer.h"
 #include "worker/kworker.h"
 
 PG_MODULE_MAGIC;
@@ -40,6 +41,7 @@ _PG_init(void)
 	klog_xact_register();
 	ktopic_init();
 	ktable_init();
+	kproducer_init();
 	kworker_init();
 }
 

@@ -313,11 +313,12 @@ queue_busy(ProduceQueue *queue)
 /*
  * The batches at the head of the queue that can be appended together, into run[] and batches[];
  * those that are refused or have been appended before are settled.  The caller holds the append
- * lock.
+ * lock.  *again: nothing can be said yet of the batch that follows, since the producers are
+ * still being learnt.
  */
 static int
 collect_run(ProduceQueue *queue, Relation rel, KLogPartition * part, KProducerTurn * turn,
-			ProduceBatch **run, KLogBatch * batches)
+			ProduceBatch **run, KLogBatch * batches, bool *again)
 {
 	int			n = 0;
 	int64		next_offset = klog_end_offset(part);
@@ -325,6 +326,7 @@ collect_run(ProduceQueue *queue, Relation rel, KLogPartition * part, KProducerTu
 	bool		begun = false;
 	dlist_mutable_iter iter;
 
+	*again = false;
 	dlist_foreach_modify(iter, &queue->batches)
 	{
 		ProduceBatch *batch = dlist_container(ProduceBatch, node, iter.cur);
@@ -341,8 +343,11 @@ collect_run(ProduceQueue *queue, Relation rel, KLogPartition * part, KProducerTu
 				KProducerPartition who;
 
 				kproducer_partition_of(&who, rel, queue->key.partition);
-				if (!kproducer_is_ready(&who))
-					kproducer_rebuild(rel, part, &who, now);
+				if (!kproducer_is_ready(&who) && !kproducer_rebuild(rel, part, &who, now))
+				{
+					*again = true;
+					break;
+				}
 				kproducer_turn_begin(turn, &who, now);
 				begun = true;
 			}
@@ -407,10 +412,16 @@ append_queue(void *arg)
 
 	while (!dlist_is_empty(&queue->batches))
 	{
-		int			n = collect_run(queue, rel, part, &turn, run, batches);
+		bool		again;
+		int			n = collect_run(queue, rel, part, &turn, run, batches, &again);
 		int			done = 0;
 		KLogResult	result;
 
+		if (n == 0 && again)
+		{
+			queue_busy(queue);
+			break;
+		}
 		if (n == 0)
 			continue;
 		how.leader_epoch = run[0]->leader_epoch;

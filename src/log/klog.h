@@ -257,12 +257,13 @@ extern bool klog_read_block(Relation rel, BlockNumber block, uint8 *buf, Size ca
 							int32 *partition);
 
 /*
- * Calls back for every batch from log start to the end, in order, headers only (header: 61 bytes).
- * Used by producer state.
+ * Calls back for every batch from the one at or after 'from' on, in order, headers only
+ * (header: 61 bytes). Used by producer state. Returns -1 at the end, or, after about max_pages
+ * pages, the offset from which to go on.
  */
 typedef void (*klog_batch_callback) (void *arg, const uint8 *header, XLogRecPtr page_lsn);
-extern void klog_walk_headers(Relation rel, KLogPartition *part, int64 from,
-							  klog_batch_callback cb, void *arg);
+extern int64 klog_walk_headers(Relation rel, KLogPartition *part, int64 from, uint32 max_pages,
+							   klog_batch_callback cb, void *arg);
 
 /* ------------------------------------------------------------------------
  * Keeping
@@ -276,6 +277,15 @@ extern void klog_keeper_attach(void);
  */
 extern long klog_keeper_turn(void);
 
+/*
+ * Asks for a call by the keeper whenever a partition has grown by some 16 MB, or begun a segment:
+ * to remember what was learnt from its batches. In a transaction of the keeper, with
+ * RowExclusiveLock on the relation and no lock of ours; may throw: then the next call is the next
+ * chance. Called once, from _PG_init.
+ */
+typedef void (*klog_growth_callback) (Relation rel, KLogPartition *part, int32 partition);
+extern void klog_on_growth(klog_growth_callback cb);
+
 /* Takes resolved transactions off the pages; returns the oldest xid left on a page (or
  * Invalid).  For VACUUM and the keeper. */
 extern TransactionId klog_resolve(Relation rel);
@@ -285,6 +295,12 @@ extern TransactionId klog_resolve(Relation rel);
  * DROP).
  */
 extern void klog_forget(Oid relid);
+/*
+ * Asks for a call with klog_forget, for who keeps something beside a partition's state. At the end
+ * of a transaction: must not throw. Called once, from _PG_init.
+ */
+typedef void (*klog_forget_callback) (Oid relid);
+extern void klog_on_forget(klog_forget_callback cb);
 
 /* ------------------------------------------------------------------------
  * Checking: kafka.check_topic

@@ -448,6 +448,8 @@ typedef struct HeaderWalk
 	void	   *arg;
 	int64		from;
 	int64		until;
+	uint32		pages;			/* that may still be looked at */
+	int64		resume;			/* where to go on when these are used up, else -1 */
 } HeaderWalk;
 
 static bool
@@ -459,34 +461,47 @@ walk_page_headers(void *arg, const KLogWalkPage *at)
 	uint32		pos = KLogPageGetTag(page)->first_batch;
 
 	if (pos < KLOG_DATA_START)
-		return true;
+		pos = lower;			/* no batch starts here */
 	while (pos + KLOG_BATCH_HEADER <= lower)
 	{
 		KBatchHeader header;
 
-		if (kbatch_header_read((uint8 *) page + pos, lower - pos, &header) != KBATCH_OK ||
-			header.base_offset >= walk->until)
+		if (kbatch_header_read((uint8 *) page + pos, lower - pos, &header) != KBATCH_OK)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("damaged record batch header in block %u", at->block)));
+		if (header.base_offset >= walk->until)
 			return false;
+		if (walk->pages == 0)
+		{
+			walk->resume = header.base_offset;
+			return false;
+		}
 		if (kbatch_last_offset(&header) >= walk->from)
 			walk->cb(walk->arg, (uint8 *) page + pos, PageGetLSN(page));
 		if (kbatch_size(&header) > (Size) (lower - pos))
 			break;
 		pos += kbatch_size(&header);
 	}
+	if (walk->pages > 0)
+		walk->pages--;
 	return true;
 }
 
-void
-klog_walk_headers(Relation rel, KLogPartition *part, int64 from, klog_batch_callback cb, void *arg)
+int64
+klog_walk_headers(Relation rel, KLogPartition *part, int64 from, uint32 max_pages,
+				  klog_batch_callback cb, void *arg)
 {
 	KLogEnd		end = klog_end(part);
-	HeaderWalk	walk = {.cb = cb,.arg = arg,.from = from,.until = end.next_offset};
+	HeaderWalk	walk = {.cb = cb,.arg = arg,.from = from,.until = end.next_offset,
+	.pages = max_pages,.resume = -1};
 
 	if (!klog_walk_pages(rel, part, &end, from, walk_page_headers, &walk))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("partition %d of \"%s\" has missing pages", part->partition,
 						RelationGetRelationName(rel))));
+	return walk.resume;
 }
 
 int32

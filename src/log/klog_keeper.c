@@ -26,6 +26,15 @@
 #define MARK_MS				200		/* a watermark that rests so long is written into the header */
 #define MARK_LIST			256		/* partitions looked at in one go */
 
+static klog_growth_callback growth_callback = NULL;
+
+void
+klog_on_growth(klog_growth_callback cb)
+{
+	Assert(growth_callback == NULL);
+	growth_callback = cb;
+}
+
 /* Puts a partition on the keeper's list; false: it is there already. */
 static bool
 keeper_list(KLogPartition *part, bool grow)
@@ -157,6 +166,22 @@ write_out(Relation rel, KLogPartition *part)
 	return n == WRITE_PAGES;
 }
 
+/* Tells who wants to know that a partition has grown by some megabytes or a segment. */
+static void
+tell_growth(Relation rel, KLogPartition *part)
+{
+	bool		grown;
+
+	SpinLockAcquire(&part->mutex);
+	grown = klog_has_grown(part);
+	if (grown || part->told_bytes > part->total_bytes)
+		part->told_bytes = part->total_bytes;
+	part->told_segment = part->last_segment;
+	SpinLockRelease(&part->mutex);
+	if (grown && growth_callback)
+		growth_callback(rel, part, part->partition);
+}
+
 /* Does what there is to do for one partition; returns when to go on: -1 is never, 0 at once. */
 static long
 keep_partition(Oid relid, int32 partition, bool grow)
@@ -180,6 +205,7 @@ keep_partition(Oid relid, int32 partition, bool grow)
 	klog_resolve_partition(rel, part, false);
 	/* what is above the watermark is resolved when that moves: it puts us on the list again */
 	more = write_out(rel, part);
+	tell_growth(rel, part);
 	RelationClose(rel);
 	return more ? 0 : -1;
 }

@@ -39,6 +39,14 @@ KLogShared *klog_shared = NULL;
 KLogPartition *klog_partitions = NULL;
 KLogPending *klog_pendings = NULL;
 static HTAB *klog_hash = NULL;
+static klog_forget_callback forget_callback = NULL;
+
+void
+klog_on_forget(klog_forget_callback cb)
+{
+	Assert(forget_callback == NULL);
+	forget_callback = cb;
+}
 
 Size
 klog_shmem_size(void)
@@ -229,6 +237,8 @@ klog_forget(Oid relid)
 	/* Not ours but another database's relation, with the same OID. */
 	if (!kafka_pg_in_database())
 		return;
+	if (forget_callback)
+		forget_callback(relid);
 	for (int i = 0; i < kguc_max_partitions; i++)
 	{
 		KLogPartition *part = &klog_partitions[i];
@@ -570,6 +580,8 @@ build_state(Relation rel, KLogPartition *part, bool standby)
 	part->last_page = part->tail_page;
 	part->total_bytes = bytes;
 	part->marked_bytes = bytes;
+	part->told_bytes = bytes;
+	part->told_segment = part->segment;
 	part->durable_offset = watermark;
 	part->sealed.offset = next_offset;
 	part->sealed.lsn = lsn;
@@ -655,7 +667,8 @@ klog_state_appended(KLogPartition *part, int64 next_offset, int64 bytes, XLogRec
 	}
 	part->open.offset = next_offset;
 	part->open.lsn = lsn;
-	queue = part->total_bytes - part->marked_bytes > KLOG_MARK_BYTES && !part->keep_queued;
+	queue = !part->keep_queued &&
+		(part->total_bytes - part->marked_bytes > KLOG_MARK_BYTES || klog_has_grown(part));
 	SpinLockRelease(&part->mutex);
 	klog_dirty_push(part);
 	if (queue)

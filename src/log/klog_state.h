@@ -107,6 +107,8 @@ struct KLogPartition
 	bool		mark_listed;	/* is on the list of those whose watermark moved */
 	int			mark_next;
 	int64		mark_seen;		/* keeper: the watermark when it last looked */
+	int64		told_bytes;		/* total_bytes when klog_on_growth's callback was last called */
+	uint32		told_segment;	/* and last_segment */
 	int			free_next;		/* hash_lock: list of free slots */
 
 	pg_atomic_uint64 high_watermark;
@@ -170,6 +172,14 @@ static inline int
 klog_partition_index(KLogPartition *part)
 {
 	return (int) (part - klog_partitions);
+}
+
+/* Has it grown so much that others are to be told? Under the mutex. */
+static inline bool
+klog_has_grown(const KLogPartition *part)
+{
+	return part->total_bytes - part->told_bytes > KLOG_MARK_BYTES ||
+		part->last_segment != part->told_segment;
 }
 
 /* klog_state.c */

@@ -20,6 +20,13 @@
 #define Anum_partition_log_start	3
 #define Anum_partition_next_offset	4
 
+/* kafka.producer_snapshot */
+#define Anum_producer_snapshot_table			1
+#define Anum_producer_snapshot_partition		2
+#define Anum_producer_snapshot_relfilenumber	3
+#define Anum_producer_snapshot_next_offset		4
+#define Anum_producer_snapshot_state			5
+
 /* kafka.leader_epoch */
 #define Anum_leader_epoch_system_identifier 1
 #define Anum_leader_epoch_timeline			2

@@ -397,6 +397,8 @@ ktopic_catalog_forget(Oid relid)
 {
 	catalog_delete("topic", "topic_table_key", Anum_topic_table, relid);
 	catalog_delete("partition", "partition_pkey", Anum_partition_table, relid);
+	catalog_delete("producer_snapshot", "producer_snapshot_pkey", Anum_producer_snapshot_table,
+				   relid);
 }
 
 static void

@@ -24,11 +24,25 @@ kproducer_partition_of(KProducerPartition *partition, Relation rel, int32 number
 	partition->partition = number;
 }
 
+/*
+ * Pages that one call of kproducer_rebuild() looks at: 16 MB, a snapshot's distance from the next, so
+ * that with one at hand a single call usually does it.
+ */
+#define REBUILD_PAGES		(16 * 1024 * 1024 / BLCKSZ)
+
 typedef struct RebuildArg
 {
 	const KProducerPartition *partition;
 	int64		now;
+	int64		batches;
 } RebuildArg;
+
+void
+kproducer_init(void)
+{
+	klog_on_growth(kproducer_snapshot_write);
+	klog_on_forget(kproducer_forget);
+}
 
 static void
 observe_header(void *arg, const uint8 *bytes, XLogRecPtr page_lsn)
@@ -42,16 +56,47 @@ observe_header(void *arg, const uint8 *bytes, XLogRecPtr page_lsn)
 				 errmsg("damaged record batch header in partition %d of relation %u",
 						rebuild->partition->partition, rebuild->partition->relid)));
 	kproducer_observe_batch(rebuild->partition, &header, page_lsn, rebuild->now);
+	rebuild->batches++;
 }
 
-void
+bool
 kproducer_rebuild(Relation rel, KLogPartition *log, const KProducerPartition *partition, int64 now)
 {
-	RebuildArg	arg = {partition, now};
+	RebuildArg	arg = {partition, now, 0};
+	int64		from = kproducer_rebuild_next(partition);
+	int64		next;
 
-	kproducer_rebuild_begin(partition);
-	klog_walk_headers(rel, log, klog_log_start(log), observe_header, &arg);
-	kproducer_rebuild_end(partition, now);
+	if (from < 0)
+	{
+		kproducer_rebuild_begin(partition);
+		switch (kproducer_snapshot_load(log, partition, now, &from))
+		{
+			case KPRODUCER_LOADED:
+				break;
+			case KPRODUCER_NO_SNAPSHOT:
+				from = klog_log_start(log);
+				break;
+			case KPRODUCER_BUSY:
+				return false;
+		}
+	}
+
+	/*
+	 * Should this throw, what it has learnt stays, and is passed over when the next call begins
+	 * at the same place.
+	 */
+	next = klog_walk_headers(rel, log, Max(from, klog_log_start(log)), REBUILD_PAGES,
+							 observe_header, &arg);
+	ereport(DEBUG1,
+			(errmsg_internal("partition %d of \"%s\": looked at " INT64_FORMAT
+							 " batches from offset " INT64_FORMAT " on for their producers",
+							 partition->partition, RelationGetRelationName(rel),
+							 arg.batches, from)));
+	if (next < 0)
+		kproducer_rebuild_end(partition, now);
+	else
+		kproducer_rebuild_pause(partition, next, now);
+	return next < 0;
 }
 
 int64

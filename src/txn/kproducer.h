@@ -5,8 +5,9 @@
  *
  * How an append goes, under the append lock of the partition:
  *
- *		if (!kproducer_is_ready(&partition))
- *			kproducer_rebuild(rel, part, &partition, now);
+ *		if (!kproducer_is_ready(&partition) &&
+ *			!kproducer_rebuild(rel, part, &partition, now))
+ *			let go of the lock, do other things, and try again;
  *		kproducer_turn_begin(&turn, &partition, now);
  *		for each batch with a producer id
  *			kproducer_check(&turn, &header, offset it will have, &duplicate)
@@ -68,14 +69,24 @@ extern void kproducer_partition_of(KProducerPartition *partition, Relation rel, 
 extern bool kproducer_is_ready(const KProducerPartition *partition);
 
 /*
- * Learn them from the log: reads all of the partition's batch headers, and so
- * may take long and throw.
+ * Learn them from a snapshot and the log, or a part of them: reads some
+ * megabytes at most, so that the caller can serve others in between.  False:
+ * there is more to do, or a lock was not free; call again.  May throw.
  */
-extern void kproducer_rebuild(Relation rel, KLogPartition *log, const KProducerPartition *partition,
+extern bool kproducer_rebuild(Relation rel, KLogPartition *log, const KProducerPartition *partition,
 							  int64 now);
 
 /* The steps of it, for those who read the log themselves. */
 extern void kproducer_rebuild_begin(const KProducerPartition *partition);
+
+/* What is below next_offset has been learnt; to be gone on with. */
+extern void kproducer_rebuild_pause(const KProducerPartition *partition, int64 next_offset,
+									int64 now);
+
+/* That offset, or -1: nothing has been learnt yet. */
+extern int64 kproducer_rebuild_next(const KProducerPartition *partition);
+
+/* Batches that are known already are passed over. */
 extern void kproducer_observe_batch(const KProducerPartition *partition, const KBatchHeader *header,
 									XLogRecPtr lsn, int64 now);
 extern void kproducer_rebuild_end(const KProducerPartition *partition, int64 now);
@@ -102,6 +113,9 @@ extern void kproducer_apply(const KProducerTurn *turn, const KBatchHeader *heade
 
 /* ---- any time ---- */
 
+/* Registers what the log calls; from _PG_init. */
+extern void kproducer_init(void);
+
 /* A table is gone. */
 extern void kproducer_forget(Oid relid);
 
@@ -110,5 +124,47 @@ extern void kproducer_forget(Oid relid);
  * to nobody before the *lsn is durable, or a crash may have it given again.
  */
 extern int64 kproducer_allocate_id(XLogRecPtr *lsn);
+
+/* ---- snapshots: kproducer_snapshot.c, and the table's part in them ---- */
+
+/* One producer of a partition, as a snapshot has it. */
+typedef struct KProducerEntry
+{
+	int64		producer_id;
+	int64		touched;
+	int64		last_batch;
+	KProducerState state;
+} KProducerEntry;
+
+/*
+ * Changes whenever the producers of a partition are learnt anew; 0: they are
+ * not known.
+ */
+extern uint64 kproducer_ready_number(const KProducerPartition *partition);
+
+/*
+ * Copies the producers that have a batch in the partition, each as it is at
+ * some moment during the call; needs no append lock.  Returns how many there
+ * are: more than "size" means that some are missing.
+ */
+extern int	kproducer_copy(const KProducerPartition *partition, KProducerEntry *entries, int size);
+
+/* Part of a rebuild: one that was copied, instead of the batches it had sent. */
+extern void kproducer_put(const KProducerPartition *partition, const KProducerEntry *entry,
+						  int64 now);
+
+typedef enum KProducerLoad
+{
+	KPRODUCER_LOADED,			/* up to *next_offset */
+	KPRODUCER_NO_SNAPSHOT,
+	KPRODUCER_BUSY				/* the table is locked: try again */
+} KProducerLoad;
+
+extern KProducerLoad kproducer_snapshot_load(KLogPartition *log,
+											 const KProducerPartition *partition, int64 now,
+											 int64 *next_offset);
+
+/* klog_on_growth()'s callback: writes the partition's snapshot. */
+extern void kproducer_snapshot_write(Relation rel, KLogPartition *log, int32 partition);
 
 #endif							/* KPRODUCER_H */

@@ -17,6 +17,7 @@ kproducer_state_init(KProducerState *state)
 {
 	memset(state, 0, sizeof(*state));
 	state->txn_first_offset = -1;
+	state->last_offset = -1;
 	state->epoch = KBATCH_NO_PRODUCER_EPOCH;
 }
 
@@ -102,13 +103,15 @@ kproducer_state_append(KProducerState *state, const KBatchHeader *header,
 
 	if (state->txn_first_offset < 0 && kbatch_is_transactional(header))
 		state->txn_first_offset = base_offset;
+	state->last_offset = base_offset;
 }
 
 void
-kproducer_state_end_txn(KProducerState *state, int16 epoch)
+kproducer_state_end_txn(KProducerState *state, int16 epoch, int64 base_offset)
 {
 	set_epoch(state, epoch);
 	state->txn_first_offset = -1;
+	state->last_offset = base_offset;
 }
 
 int16

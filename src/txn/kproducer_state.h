@@ -48,6 +48,7 @@ typedef struct KProducerState
 {
 	KProducerBatch batches[KPRODUCER_BATCHES];	/* the oldest one first */
 	int64		txn_first_offset;	/* of the open transaction, or -1 */
+	int64		last_offset;	/* of the latest batch, control batches included, or -1 */
 	int16		epoch;			/* KBATCH_NO_PRODUCER_EPOCH: nothing is known */
 	int16		count;			/* of batches */
 } KProducerState;
@@ -71,6 +72,6 @@ extern void kproducer_state_append(KProducerState *state, const KBatchHeader *he
 								   int64 base_offset, uint64 lsn);
 
 /* The same for a control batch that ends the producer's transaction. */
-extern void kproducer_state_end_txn(KProducerState *state, int16 epoch);
+extern void kproducer_state_end_txn(KProducerState *state, int16 epoch, int64 base_offset);
 
 #endif							/* KPRODUCER_STATE_H */

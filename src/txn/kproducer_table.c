@@ -52,11 +52,13 @@ typedef struct ProducerStripe
 	int32		free;			/* first of the free list */
 } ProducerStripe;
 
-/* A partition whose producers are known; relid InvalidOid: free. */
+/* A partition whose producers are known, or being learnt; relid InvalidOid: free. */
 typedef struct ReadyPartition
 {
 	KProducerPartition partition;
 	int64		touched;
+	int64		next_offset;	/* learnt up to here; -1: all */
+	uint64		number;			/* no other, nor a later one of the same partition, has this */
 	int32		next;
 } ReadyPartition;
 
@@ -66,6 +68,7 @@ typedef struct ProducerShared
 	int32		slots;			/* of each stripe; as many chains */
 	int32		ready_slots;	/* as many chains */
 	int32		ready_free;
+	uint64		ready_number;	/* the last one given */
 	LWLockPadded ready_lock;
 	ProducerStripe stripe[STRIPES];
 	/* then: slots, heads of their chains, ready partitions, heads of their chains */
@@ -118,6 +121,7 @@ init_shared(void)
 
 	LWLockInitialize(&shared->ready_lock.lock, shared->tranche);
 	shared->ready_slots = kguc_max_partitions;
+	shared->ready_number = 0;
 	shared->ready_free = NO_SLOT;
 	for (int32 i = 0; i < shared->ready_slots; i++)
 	{
@@ -301,15 +305,38 @@ find_ready(const KProducerPartition *partition)
 	return NULL;
 }
 
+uint64
+kproducer_ready_number(const KProducerPartition *partition)
+{
+	ReadyPartition *found;
+	uint64		number = 0;
+
+	LWLockAcquire(&shared->ready_lock.lock, LW_SHARED);
+	found = find_ready(partition);
+	if (found != NULL && found->next_offset < 0)
+		number = found->number;
+	LWLockRelease(&shared->ready_lock.lock);
+	return number;
+}
+
 bool
 kproducer_is_ready(const KProducerPartition *partition)
 {
-	bool		found;
+	return kproducer_ready_number(partition) != 0;
+}
+
+int64
+kproducer_rebuild_next(const KProducerPartition *partition)
+{
+	ReadyPartition *found;
+	int64		next_offset = -1;
 
 	LWLockAcquire(&shared->ready_lock.lock, LW_SHARED);
-	found = find_ready(partition) != NULL;
+	found = find_ready(partition);
+	if (found != NULL)
+		next_offset = found->next_offset;
 	LWLockRelease(&shared->ready_lock.lock);
-	return found;
+	return next_offset;
 }
 
 static void
@@ -361,8 +388,14 @@ kproducer_observe_batch(const KProducerPartition *partition, const KBatchHeader 
 
 	/* producers that come later in the log are worth more than those before */
 	slot = get_slot(&key, hash, now, true);
+	if (header->base_offset <= slot->state.last_offset)
+	{
+		/* from a snapshot, or a walk that failed: what follows from it is there already */
+		LWLockRelease(&shared->stripe[stripe_of(hash)].lock.lock);
+		return;
+	}
 	if (kbatch_is_control(header))
-		kproducer_state_end_txn(&slot->state, header->producer_epoch);
+		kproducer_state_end_txn(&slot->state, header->producer_epoch, header->base_offset);
 	else
 		kproducer_state_append(&slot->state, header, header->base_offset, lsn);
 
@@ -378,11 +411,19 @@ kproducer_observe_batch(const KProducerPartition *partition, const KBatchHeader 
 void
 kproducer_rebuild_end(const KProducerPartition *partition, int64 now)
 {
+	kproducer_rebuild_pause(partition, -1, now);
+}
+
+void
+kproducer_rebuild_pause(const KProducerPartition *partition, int64 next_offset, int64 now)
+{
+	ReadyPartition *found;
 	int32		index;
 	int32	   *chain;
 
 	LWLockAcquire(&shared->ready_lock.lock, LW_EXCLUSIVE);
-	if (find_ready(partition) == NULL)
+	found = find_ready(partition);
+	if (found == NULL)
 	{
 		/* if all are in use, some of them belong to tables that are gone */
 		if (shared->ready_free == NO_SLOT)
@@ -398,13 +439,62 @@ kproducer_rebuild_end(const KProducerPartition *partition, int64 now)
 		}
 		index = shared->ready_free;
 		shared->ready_free = ready[index].next;
-		ready[index].partition = *partition;
-		ready[index].touched = now;
+		found = &ready[index];
+		found->partition = *partition;
+		found->number = ++shared->ready_number;
 		chain = ready_chain_of(partition);
-		ready[index].next = *chain;
+		found->next = *chain;
 		*chain = index;
 	}
+	found->touched = now;
+	found->next_offset = next_offset;
 	LWLockRelease(&shared->ready_lock.lock);
+}
+
+/* ---- snapshots ---- */
+
+int
+kproducer_copy(const KProducerPartition *partition, KProducerEntry *entries, int size)
+{
+	int			n = 0;
+
+	for (int s = 0; s < STRIPES; s++)
+	{
+		LWLockAcquire(&shared->stripe[s].lock.lock, LW_SHARED);
+		for (int32 i = s * shared->slots; i < (s + 1) * shared->slots; i++)
+		{
+			/* one without a batch was made for one that is yet to be appended */
+			if (!slots[i].used || !same_partition(&slots[i].key.partition, partition) ||
+				slots[i].state.last_offset < 0)
+				continue;
+			if (n < size)
+			{
+				entries[n].producer_id = slots[i].key.producer_id;
+				entries[n].touched = slots[i].touched;
+				entries[n].last_batch = slots[i].last_batch;
+				entries[n].state = slots[i].state;
+			}
+			n++;
+		}
+		LWLockRelease(&shared->stripe[s].lock.lock);
+	}
+	return n;
+}
+
+void
+kproducer_put(const KProducerPartition *partition, const KProducerEntry *entry, int64 now)
+{
+	ProducerKey key;
+	ProducerSlot *slot;
+	uint32		hash = make_key(&key, partition, entry->producer_id);
+
+	LWLockAcquire(&shared->stripe[stripe_of(hash)].lock.lock, LW_EXCLUSIVE);
+	slot = get_slot(&key, hash, now, true);
+	slot->state = entry->state;
+	/* a clock that went backwards must not keep a producer for ever */
+	slot->touched = Min(entry->touched, now);
+	slot->last_batch = Min(entry->last_batch, now);
+	LWLockRelease(&shared->stripe[stripe_of(hash)].lock.lock);
 }
 
 /* ---- appending ---- */

@@ -272,7 +272,7 @@ klog_test_headers(PG_FUNCTION_ARGS)
 	KLogPartition *part = klog_attach(rel, PG_GETARG_INT32(1), false);
 	int64		count = 0;
 
-	klog_walk_headers(rel, part, PG_GETARG_INT64(2), count_header, &count);
+	(void) klog_walk_headers(rel, part, PG_GETARG_INT64(2), PG_UINT32_MAX, count_header, &count);
 	relation_close(rel, AccessShareLock);
 	PG_RETURN_INT64(count);
 }

@@ -153,7 +153,7 @@ for my $point (
 	my $part = 20 + $node->{crashes}++;
 	sql("SELECT t.go($part, '{50,60}'); SELECT kafka_test.stop_arm('$name', 'kill')");
 	$node->psql('postgres', "BEGIN; SELECT t.go($part, $arguments); COMMIT; SELECT t.resolve('t.log')");
-	$node->poll_query_until('postgres', 'SELECT true') or die "$name: no recovery";
+	$node->wait_for_server;
 	sql("SELECT t.go($part, '{70,300000,80}', 2)");
 	crash_and_compare($name);
 }

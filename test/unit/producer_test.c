@@ -192,10 +192,10 @@ test_rules(void)
 	/* epochs that only a control batch tells of */
 	kproducer_state_init(&s);
 	append(&s, 1, 0, 3, 0);
-	kproducer_state_end_txn(&s, 1);
+	kproducer_state_end_txn(&s, 1, 1000);
 	is_int(check(&s, 1, 3, 1), KPRODUCER_OK, "a marker of the same epoch leaves the sequences");
 	is_int(check(&s, 1, 0, 3), KPRODUCER_DUPLICATE, "and the batches");
-	kproducer_state_end_txn(&s, 2);
+	kproducer_state_end_txn(&s, 2, 1000);
 	is_int(check(&s, 2, 0, 1), KPRODUCER_OK, "a marker of a new epoch starts at 0");
 	is_int(check(&s, 2, 3, 1), KPRODUCER_OUT_OF_ORDER, "and nowhere else");
 	is_int(check(&s, 1, 3, 1), KPRODUCER_FENCED, "and fences the old epoch");
@@ -211,7 +211,7 @@ test_rules(void)
 	is_int(kproducer_state_check(&s, &h, &duplicate), KPRODUCER_OK, "but what belongs to it");
 	kproducer_state_append(&s, &h, 56, 1);
 	is_int(s.txn_first_offset, 55, "which does not start it again");
-	kproducer_state_end_txn(&s, 2);
+	kproducer_state_end_txn(&s, 2, 1000);
 	ok(s.txn_first_offset == -1 && check(&s, 2, 2, 1) == KPRODUCER_OK, "until it ends");
 }
 
