@@ -42,8 +42,8 @@ guc_malloc(int elevel, size_t size)
 #endif
 
 /*
- * Since 16 several blocks are added to a file in one call, which reserves their space instead of writing
- * zeroes that pages are soon to be written over.
+ * Since 16 several blocks are added to a file in one call, which reserves their space instead of
+ * writing zeroes that pages are soon to be written over.
  */
 #if PG_VERSION_NUM < 160000
 #include <fcntl.h>
@@ -95,7 +95,10 @@ smgrzeroextend(SMgrRelation reln, ForkNumber fork, BlockNumber block, int nblock
 		int			n = Min(nblocks, RELSEG_SIZE - (int) (block % RELSEG_SIZE));
 
 		kcompat_reserve(reln, fork, block, n);
-		/* the last one in the ordinary way: so that a checkpoint syncs the file, and its length is known */
+		/*
+		 * the last one in the ordinary way: so that a checkpoint syncs the file, and its length is
+		 * known
+		 */
 		smgrextend(reln, fork, block + n - 1, zero.data, skip_fsync);
 		block += n;
 		nblocks -= n;

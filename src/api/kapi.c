@@ -620,8 +620,9 @@ kapi_turn_begin(int64 now_ms)
 
 /*
  * Has what parked requests wait for flushed: here and now, or by the flusher.  Here spares a few
- * little ones the way to another process and back, and is not for a flush that takes longer than that
- * way, nor while an answer would wait behind it: clients send more when they have their answers.
+ * little ones the way to another process and back, and is not for a flush that takes longer than
+ * that way, nor while an answer would wait behind it: clients send more when they have their
+ * answers.
  */
 static void
 flush_step(void *arg)

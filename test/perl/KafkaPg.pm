@@ -109,6 +109,19 @@ sub stop
 	return $ok;
 }
 
+# Does what makes the server crash and restart by itself; back when the server is. Returns what the
+# action does.
+sub crash
+{
+	my ($self, $action) = @_;
+	my $from = -s $self->logfile;
+	my @result = $action->();
+
+	$self->wait_for_log(qr/all server processes terminated; reinitializing/, $from);
+	$self->wait_for_server;
+	return @result;
+}
+
 # Waits until a server that restarts by itself accepts connections again. (poll_query_until is not
 # for that: it dies when psql goes away before it has read the query.)
 sub wait_for_server

@@ -152,8 +152,8 @@ for my $point (
 	# a partition of its own, so that each step is taken; a second one that is only read
 	my $part = 20 + $node->{crashes}++;
 	sql("SELECT t.go($part, '{50,60}'); SELECT kafka_test.stop_arm('$name', 'kill')");
-	$node->psql('postgres', "BEGIN; SELECT t.go($part, $arguments); COMMIT; SELECT t.resolve('t.log')");
-	$node->wait_for_server;
+	my $sql = "BEGIN; SELECT t.go($part, $arguments); COMMIT; SELECT t.resolve('t.log')";
+	$node->crash(sub { $node->psql('postgres', $sql) });
 	sql("SELECT t.go($part, '{70,300000,80}', 2)");
 	crash_and_compare($name);
 }

@@ -240,8 +240,7 @@ poll_workers($node, $all, 'enough of them: all run');
 # Crash and shutdown
 # -------------------------------------------------------------------------------------------
 $node->expect_crashes;
-kill 'KILL', worker_pid($node, 'broker 1');
-$node->poll_query_until('postgres', 'SELECT true') or die 'the server did not come back';
+$node->crash(sub { kill 'KILL', worker_pid($node, 'broker 1') });
 poll_workers($node, $all, 'after the crash of a broker all are started once');
 
 poll_listens($node, 'clients can connect');

@@ -34,7 +34,8 @@ async def poll(consumer, count, seconds=60):
         async with asyncio.timeout(seconds):
             while len(records) < count:
                 for batch in (await consumer.getmany(timeout_ms=200)).values():
-                    records += [(r.offset, r.key, r.value, list(r.headers), r.timestamp) for r in batch]
+                    records += [(r.offset, r.key, r.value, list(r.headers), r.timestamp)
+                                for r in batch]
     except TimeoutError:
         pass
     return records
@@ -60,7 +61,8 @@ async def main():
     for i, codec in enumerate(workload.BIG_CODECS):
         await produce(big, [(0,) + workload.big_record(i)], CODECS[codec], acks='all')
 
-    consumer = AIOKafkaConsumer(bootstrap_servers=SERVER, fetch_max_wait_ms=100, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(bootstrap_servers=SERVER, fetch_max_wait_ms=100,
+                                enable_auto_commit=False)
     await consumer.start()
 
     async def read(topic, partition, start, count):

@@ -60,7 +60,8 @@ def main():
     for i, codec in enumerate(workload.BIG_CODECS):
         produce(big, [(0,) + workload.big_record(i)], CODECS[codec], enable_idempotence=False)
 
-    consumer = KafkaConsumer(bootstrap_servers=SERVER, fetch_max_wait_ms=100, enable_auto_commit=False)
+    consumer = KafkaConsumer(bootstrap_servers=SERVER, fetch_max_wait_ms=100,
+                             enable_auto_commit=False)
 
     def read(topic, partition, start, count):
         tp = TopicPartition(topic, partition)
@@ -85,7 +86,8 @@ def main():
                         workload.wanted(50), 'consume from a timestamp')
     found = consumer.offsets_for_times({partitions[0]: workload.timestamp(RECORDS)})
     report.same(found[partitions[0]], None, 'no offset after the last timestamp')
-    report.same((consumer.beginning_offsets(partitions[2:3]), consumer.end_offsets(partitions[2:3])),
+    report.same((consumer.beginning_offsets(partitions[2:3]),
+                 consumer.end_offsets(partitions[2:3])),
                 ({partitions[2]: 0}, {partitions[2]: RECORDS}), 'first and last offset')
 
     produce(auto, [(0,) + workload.record(2)], 'none', acks=1, enable_idempotence=False)
