@@ -4,6 +4,8 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
+
 #include "log/klog_buffer.h"
 
 /* Pins and locks a block; mode: BUFFER_LOCK_SHARE or BUFFER_LOCK_EXCLUSIVE. */
@@ -25,6 +27,23 @@ klog_buffer_is_hot(Relation rel, BlockNumber block, Buffer *recent)
 {
 	*recent = PrefetchBuffer(rel, MAIN_FORKNUM, block).recent_buffer;
 	return BufferIsValid(*recent);
+}
+
+/*
+ * Pins a block if it is in shared buffers; else starts to read it ahead and returns InvalidBuffer.
+ * guess: the buffer that it may be in, or InvalidBuffer.  Pages that follow each other in a segment were mostly
+ * given buffers that follow each other, and a right guess spares the look-up in the table of all buffers.
+ */
+Buffer
+klog_buffer_pin_hot(Relation rel, BlockNumber block, Buffer guess)
+{
+	if (guess > 0 && guess <= NBuffers &&
+		ReadRecentBuffer(rel->rd_locator, MAIN_FORKNUM, block, guess))
+		return guess;
+	if (klog_buffer_is_hot(rel, block, &guess) &&
+		ReadRecentBuffer(rel->rd_locator, MAIN_FORKNUM, block, guess))
+		return guess;
+	return InvalidBuffer;
 }
 
 /* Copies the metapage's content; false when the relation has none yet. */

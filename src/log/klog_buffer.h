@@ -24,6 +24,7 @@ typedef struct KLogSegment
 /* klog_buffer.c: pins and locks; mode as LockBuffer's */
 extern Buffer klog_buffer_get(Relation rel, BlockNumber block, int mode);
 extern bool klog_buffer_is_hot(Relation rel, BlockNumber block, Buffer *recent);
+extern Buffer klog_buffer_pin_hot(Relation rel, BlockNumber block, Buffer guess);
 extern bool klog_meta_read(Relation rel, KLogMeta *copy);
 extern Buffer klog_partition_header(Relation rel, int32 partition, int mode);
 

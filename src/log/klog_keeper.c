@@ -129,6 +129,7 @@ write_out(Relation rel, KLogPartition *part)
 	uint32		segment;
 	uint32		pageno;
 	uint32		end;
+	Buffer		buffer = InvalidBuffer; /* of the page before */
 	int			n = 0;
 
 	LWLockAcquire(&part->lock, LW_SHARED);
@@ -141,13 +142,12 @@ write_out(Relation rel, KLogPartition *part)
 	for (; pageno < end && n < WRITE_PAGES; pageno++, n++)
 	{
 		BlockNumber block = klog_segment_block(rel, part, &seg, pageno);
-		Buffer		buffer;
 
 		if (block == InvalidBlockNumber)
 			return false;
 		/* a page that is not in shared buffers has been written by whoever evicted it */
-		if (!klog_buffer_is_hot(rel, block, &buffer) ||
-			!ReadRecentBuffer(rel->rd_locator, MAIN_FORKNUM, block, buffer))
+		buffer = klog_buffer_pin_hot(rel, block, buffer + 1);
+		if (!BufferIsValid(buffer))
 			continue;
 		LockBuffer(buffer, BUFFER_LOCK_SHARE);
 		if (PageGetLSN(BufferGetPage(buffer)) > flushed)

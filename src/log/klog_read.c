@@ -156,6 +156,7 @@ klog_read(Relation rel, KLogPartition *part, KLogRead *r)
 	KLogPosition at = r->position;
 	KLogResult	result;
 	Copy		copy = {.r = r};
+	Buffer		buffer = InvalidBuffer; /* of the page before */
 	uint32		pageno;
 	uint32		pos;
 	bool		gone = false;
@@ -190,9 +191,7 @@ klog_read(Relation rel, KLogPartition *part, KLogRead *r)
 	pos = at.pos;
 	for (;;)
 	{
-		Buffer		recent = InvalidBuffer;
 		BlockNumber block;
-		Buffer		buffer;
 		Page		page;
 		bool		go_on;
 
@@ -212,19 +211,15 @@ klog_read(Relation rel, KLogPartition *part, KLogRead *r)
 			gone = true;
 			break;
 		}
-		if (r->nowait && !klog_buffer_is_hot(rel, block, &recent))
+		buffer = klog_buffer_pin_hot(rel, block, buffer + 1);
+		if (!BufferIsValid(buffer) && r->nowait)
 		{
 			r->cold = (KLogPosition) {-1, seg.entry.segment, pageno, 0};
 			break;
 		}
-		if (BufferIsValid(recent) &&
-			ReadRecentBuffer(rel->rd_locator, MAIN_FORKNUM, block, recent))
-		{
-			buffer = recent;
-			LockBuffer(buffer, BUFFER_LOCK_SHARE);
-		}
-		else
-			buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
+		if (!BufferIsValid(buffer))
+			buffer = ReadBuffer(rel, block);
+		LockBuffer(buffer, BUFFER_LOCK_SHARE);
 		page = BufferGetPage(buffer);
 		r->npages++;
 		gone = !klog_page_is(page, KLOG_PAGE_DATA, part->partition, seg.entry.segment, pageno);
