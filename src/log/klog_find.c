@@ -81,7 +81,8 @@ klog_locate(Relation rel, KLogPartition *part, const KLogEnd *end, int64 offset,
 	uint32		pageno;
 	KLogPosition best = KLOG_NO_POSITION;
 
-	if (end->page == 0 || !klog_segment_for_offset(rel, part, offset, seg))
+	/* the last segment may be empty (end->page is 0 then) behind others that are not */
+	if (!klog_segment_for_offset(rel, part, offset, seg))
 		return KLOG_OUT_OF_RANGE;
 	/* offsets may have gaps: the batch after offset may be in a later segment */
 	for (;;)
@@ -330,7 +331,7 @@ klog_find_timestamp(Relation rel, KLogPartition *part, int64 timestamp, int64 li
 	KLogEnd		end = klog_end(part);
 	KLogSegment seg;
 
-	if (end.page == 0 || !klog_segment_for_timestamp(rel, part, timestamp, &seg))
+	if (!klog_segment_for_timestamp(rel, part, timestamp, &seg))
 		return found;
 	for (;;)
 	{
@@ -419,7 +420,7 @@ klog_find_max_timestamp(Relation rel, KLogPartition *part, int64 limit)
 	KLogFound	next;
 	int64		above = PG_INT64_MIN;
 
-	if (limit <= klog_log_start(part) || end.page == 0)
+	if (limit <= klog_log_start(part))
 		return found;
 	found = klog_find_timestamp(rel, part, greatest_timestamp(rel, part, &end, limit), limit);
 	if (found.offset >= 0)
