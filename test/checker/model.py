@@ -94,6 +94,11 @@ class Model:
   def _on_complaint(self, _, actor, text):
     self.problems.append(("complaint", text))
 
+  def may_repeat(self, actor):
+    """May a record of this actor be there more than once, when a crash took the answer?"""
+    producer = self.producers.get(actor)
+    return bool(producer and producer["retries"] and not producer["idempotent"])
+
   def crashes_within(self, t0, t1):
     return sum(1 for begin, end in self.crashes if begin <= t1 and end >= t0)
 
@@ -248,9 +253,8 @@ def check_once(model, contents):
       yield "misplaced", "%s, sent to %s/%d, is at %s" % (who, sent[1], sent[2], where)
     if len(where) == 1:
       continue
-    producer = model.producers.get(who[0])
     allowed = 1
-    if producer and producer["retries"] and not producer["idempotent"]:
+    if model.may_repeat(who[0]):
       acks = model.acks.get(who)
       until = acks[0][0] if acks else model.fails.get(who, float("inf"))
       allowed += model.crashes_within(sent[0], until)
@@ -340,7 +344,8 @@ def check_gaps(model, contents):
   places = places_of(contents)
   lost = {}
   for (actor, _), transaction in model.transactions.items():
-    if transaction.outcome == "rolled back" or transaction.commit is None:
+    if transaction.outcome == "rolled back" or transaction.commit is None or \
+        (transaction.outcome == "committed" and transaction.synchronous):
       continue
     for topic, partition, seq, _, kept in transaction.writes:
       if kept and (actor, seq) not in places:

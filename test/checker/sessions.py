@@ -36,13 +36,14 @@ class SqlProducer(threading.Thread):
   The whole transaction is decided, and written to the journal, before it begins.
   """
 
-  def __init__(self, workload, name, topics, how, synchronous=True):
+  def __init__(self, workload, name, topics, how, synchronous=True, believed=False):
     super().__init__(daemon=True)
     self.workload = workload
     self.actor = "s." + name
     self.topics = topics
     self.how = how
     self.synchronous = synchronous
+    self.believed = synchronous or believed
     self.seq = 0
     self.tx = 0
     self.committed = self.unknown = 0
@@ -130,7 +131,7 @@ class SqlProducer(threading.Thread):
     commit = self.random.random() < 0.75
     self.tx += 1
     writes = [write for kind, what in steps if kind == "write" for write in what]
-    self.journal.write("tx", now(), self.actor, self.tx, self.synchronous,
+    self.journal.write("tx", now(), self.actor, self.tx, self.believed,
                        [(w.topic, w.partition, w.seq, w.size, w.kept) for w in writes])
     asked = False
     try:

@@ -26,7 +26,7 @@ SELECT kafka.create_topic('crash_c', 1);
 CREATE TABLE crash_ledger (actor text, seq int);
 SQL
 
-# new(node, seed => n, wire => bool, only => regular expression of actors)
+# new(node, seed => n, wire => bool, only => regular expression of actors, liar => bool)
 sub new
 {
 	my ($class, $node, %param) = @_;
@@ -37,6 +37,7 @@ sub new
 
 	push @command, '--no-wire' if !($param{wire} // 1);
 	push @command, '--only', $param{only} if defined $param{only};
+	push @command, '--liar' if $param{liar};
 	$node->safe_psql('postgres', $topics);
 	$node->expect_crashes;
 	local %ENV = $node->_get_env(KAFKA_BOOTSTRAP => $node->bootstrap, PGDATABASE => 'postgres');
@@ -94,6 +95,14 @@ sub kill_tree
 	my ($self) = @_;
 
 	$self->command('crash tree');
+	return $self->kill_tree_now;
+}
+
+# The same for who has told the workload already.
+sub kill_tree_now
+{
+	my ($self) = @_;
+
 	$self->{tree} = 1;
 	return $self->_kill_tree;
 }

@@ -56,6 +56,7 @@ for my $round (1 .. $rounds)
 }
 
 note join "\n", map { "$_: $total{$_}" } sort keys %total;
+note $crash->command('tell');
 ok($total{$_}, "there were $_ in all") for grep { !/^failed|^unknown/ } sort keys %total;
 is(scalar(keys %killed), scalar(@ways), 'there were crashes of each kind');
 is($crash->command('final'), '', 'all of it, on the wire and in SQL: nothing lost, nothing wrong');
