@@ -31,8 +31,9 @@ klog_buffer_is_hot(Relation rel, BlockNumber block, Buffer *recent)
 
 /*
  * Pins a block if it is in shared buffers; else starts to read it ahead and returns InvalidBuffer.
- * guess: the buffer that it may be in, or InvalidBuffer.  Pages that follow each other in a segment were mostly
- * given buffers that follow each other, and a right guess spares the look-up in the table of all buffers.
+ * guess: the buffer that it may be in, or InvalidBuffer.  Pages that follow each other in a
+ * segment were mostly given buffers that follow each other, and a right guess spares the look-up
+ * in the table of all buffers.
  */
 Buffer
 klog_buffer_pin_hot(Relation rel, BlockNumber block, Buffer guess)
