@@ -230,8 +230,12 @@ static void
 check_segment(Check *check, KLogSegment *seg, const KLogEnd *end)
 {
 	PGAlignedBlock copy;
-	uint32		last = seg->entry.segment == end->segment ? end->page : seg->entry.npages - 1;
+	uint32		last = seg->entry.npages - 1;
 	uint32		extents;
+
+	/* behind the end there may be a segment that nothing came to yet */
+	if (seg->entry.segment >= end->segment)
+		last = seg->entry.segment == end->segment ? end->page : 0;
 
 	if (klog_segment_block(check->rel, check->part, seg, 0) != seg->entry.head)
 	{
@@ -315,7 +319,7 @@ check_partition(Check *check, const KLogMeta *meta)
 	check->next_offset = header->log_start;
 	check->last_max_timestamp = -1;
 	more = klog_segment_for_offset(check->rel, check->part, header->log_start, &seg);
-	while (more && seg.entry.segment <= end.segment)
+	while (more)
 	{
 		check_segment(check, &seg, &end);
 		more = klog_segment_next(check->rel, check->part, &seg);

@@ -475,10 +475,21 @@ klog_segment_open(Relation rel, KLogPartition *part, int32 partitions, int64 fir
 	buffer = klog_partition_header(rel, part->partition, BUFFER_LOCK_EXCLUSIVE);
 	if (!BufferIsValid(buffer))
 	{
+		BlockNumber block;
+
+		/* a file that replay has made ends with the last page in use, perhaps before this one */
+		if (!klog_meta_read(rel, &meta))
+			elog(ERROR, "kafka_log metapage of \"%s\" vanished", RelationGetRelationName(rel));
+		block = klog_page_partition_block(&meta, part->partition);
+		if (block != InvalidBlockNumber)
+			klog_grow_to(rel, (block / KLOG_UNIT_BLOCKS + 1) * KLOG_UNIT_BLOCKS);
 		result = create_partition(rel, part, first_offset);
 		if (result != KLOG_OK)
 			return result;
 		buffer = klog_partition_header(rel, part->partition, BUFFER_LOCK_EXCLUSIVE);
+		if (!BufferIsValid(buffer))
+			elog(ERROR, "header of partition %d of \"%s\" vanished", part->partition,
+				 RelationGetRelationName(rel));
 	}
 	header = KLogPageContent(BufferGetPage(buffer));
 	if (header->nentries == KLOG_HEADER_ENTRIES)
@@ -552,17 +563,19 @@ klog_segment_open(Relation rel, KLogPartition *part, int32 partitions, int64 fir
 	part->clean_page = 0;
 	END_CRIT_SECTION();
 
+	/* Offsets go on from here even if the append that asked for it fails: the map says so. */
+	SpinLockAcquire(&part->mutex);
+	part->next_offset = first_offset;
 	if (header->nentries == 1 && header->nmaps == 0)
 	{
 		/*
 		 * the log begins here, perhaps with an explicit offset: there is nothing to wait for below
 		 * it
 		 */
-		SpinLockAcquire(&part->mutex);
 		part->log_start = header->log_start;
 		part->durable_offset = Max(part->durable_offset, header->log_start);
-		SpinLockRelease(&part->mutex);
 	}
+	SpinLockRelease(&part->mutex);
 	UnlockReleaseBuffer(head);
 	UnlockReleaseBuffer(bitmap);
 	UnlockReleaseBuffer(buffer);

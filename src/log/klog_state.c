@@ -13,6 +13,7 @@
 #include "access/xloginsert.h"
 #include "batch/kbatch.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
 #include "utils/hsearch.h"
@@ -20,8 +21,12 @@
 
 #include "kafka_pg.h"
 #include "kguc.h"
+#include "kstop.h"
 #include "log/klog_buffer.h"
 #include "log/klog_xlog.h"
+
+/* How often a standby looks at pages that do not fit each other, a millisecond apart. */
+#define BUILD_TRIES		1000
 
 typedef struct KLogKey
 {
@@ -181,7 +186,13 @@ sweep_slots(void)
 		if (relid != last)
 		{
 			last = relid;
-			last_exists = SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid));
+			/* one that is being created is not in our catalogs yet, but locked */
+			last_exists = !ConditionalLockRelationOid(relid, AccessShareLock);
+			if (!last_exists)
+			{
+				last_exists = SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid));
+				UnlockRelationOid(relid, AccessShareLock);
+			}
 		}
 		if (!last_exists)
 			klog_forget(relid);
@@ -284,8 +295,11 @@ report_corrupt(Relation rel, int32 partition, BlockNumber block, const char *wha
  * Finds the end of the open segment: steps back to the last page on which a batch starts and
  * walks from header to header.  Pages of a long batch whose first page was never written (a crash
  * came between) have no batch start and are passed over.
+ *
+ * Returns NULL, or what is wrong at tail->block.  On a standby that may be nothing but a replay
+ * that went on between two looks.
  */
-static void
+static const char *
 find_tail(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 npages, Tail *tail)
 {
 	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
@@ -340,7 +354,7 @@ find_tail(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 npages, Ta
 				if (kbatch_header_read((uint8 *) page + pos, lower - pos, &header) != KBATCH_OK)
 				{
 					UnlockReleaseBuffer(buffer);
-					report_corrupt(rel, partition, block, "batch header");
+					return "batch header";
 				}
 				tail->next_offset = header.base_offset + header.last_offset_delta + 1;
 				skip = kbatch_size(&header);
@@ -374,7 +388,8 @@ find_tail(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 npages, Ta
 		block = pageno < npages ? klog_segment_block(rel, part, seg, pageno) :
 			InvalidBlockNumber;
 		if (block == InvalidBlockNumber || block >= nblocks)
-			report_corrupt(rel, partition, tail->block, "last batch is cut off");
+			return "last batch is cut off";
+		KSTOP("klog-find-tail-next");
 		buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
 		page = BufferGetPage(buffer);
 		lower = ((PageHeader) page)->pd_lower;
@@ -382,7 +397,8 @@ find_tail(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 npages, Ta
 			lower <= KLOG_DATA_START || skip < lower - KLOG_DATA_START)
 		{
 			UnlockReleaseBuffer(buffer);
-			report_corrupt(rel, partition, block, "page does not continue the last batch");
+			tail->block = block;
+			return "page does not continue the last batch";
 		}
 		skip -= lower - KLOG_DATA_START;
 		tail->page = pageno;
@@ -393,6 +409,7 @@ find_tail(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 npages, Ta
 		tail->lsn = Max(tail->lsn, PageGetLSN(page));
 		UnlockReleaseBuffer(buffer);
 	}
+	return NULL;
 }
 
 typedef struct Unresolved
@@ -440,13 +457,11 @@ note_unresolved(void *arg, const KLogWalkPage *at)
  * resolve.
  */
 static bool
-find_unresolved(Relation rel, KLogPartition *part, int64 from)
+find_unresolved(Relation rel, KLogPartition *part, const KLogEnd *end, int64 from)
 {
 	Unresolved	found = {part, InvalidTransactionId};
 
-	KLogEnd		end = {.segment = part->segment,.page = part->tail_page};
-
-	if (!klog_walk_pages(rel, part, &end, from, note_unresolved, &found))
+	if (!klog_walk_pages(rel, part, end, from, note_unresolved, &found))
 		report_corrupt(rel, part->partition, part->head, "a page is missing");
 	if (TransactionIdIsValid(found.unknown))
 		elog(ERROR, "transaction %u appended to partition %d but is not known to it",
@@ -454,20 +469,26 @@ find_unresolved(Relation rel, KLogPartition *part, int64 from)
 	return part->unresolved_from >= 0;
 }
 
-/* Builds the state from the pages.  The caller holds the append lock. */
-static void
-build_state(Relation rel, KLogPartition *part, bool standby)
+/*
+ * Builds the state from the pages.  The caller holds the append lock.  False: replay went on
+ * meanwhile, try again; if this is the last try, that is an ERROR.
+ */
+static bool
+build_state(Relation rel, KLogPartition *part, bool standby, bool last_try)
 {
 	Buffer		buffer;
 	KLogPartitionHeader header;
 	KLogMeta	meta;
 	KLogSegment seg;
 	Tail		tail = {0};
+	KLogEnd		end = {0};
 	bool		unresolved = false;
 	int64		bytes = 0;
 	int64		next_offset = 0;
 	int64		log_start = 0;
 	int64		watermark = 0;
+	const char *problem;
+	XLogRecPtr	header_lsn;
 	XLogRecPtr	lsn;
 
 	part->rlocator = rel->rd_locator;
@@ -504,6 +525,7 @@ build_state(Relation rel, KLogPartition *part, bool standby)
 	{
 		part->header = BufferGetBlockNumber(buffer);
 		memcpy(&header, KLogPageContent(BufferGetPage(buffer)), sizeof(header));
+		header_lsn = PageGetLSN(BufferGetPage(buffer));
 		UnlockReleaseBuffer(buffer);
 		log_start = next_offset = header.log_start;
 		watermark = Max(log_start, header.high_watermark);
@@ -523,7 +545,22 @@ build_state(Relation rel, KLogPartition *part, bool standby)
 			/* a power loss may have taken the end of a file whose extents are in WAL */
 			if (!standby)
 				klog_grow_to(rel, klog_segment_block(rel, part, &seg, part->npages - 1) + 1);
-			find_tail(rel, part, &seg, part->npages, &tail);
+			problem = find_tail(rel, part, &seg, part->npages, &tail);
+			if (problem != NULL && standby && !last_try)
+				return false;
+			if (problem != NULL)
+				report_corrupt(rel, part->partition, tail.block, problem);
+			end = (KLogEnd) {part->segment, tail.page, tail.next_offset};
+			if (tail.page == 0)
+			{
+				/* opened, and nothing came: the data ends with the segment before, if there is one */
+				tail.lsn = header_lsn;
+				if (header.nentries > 1)
+				{
+					end.segment = header.entry[header.nentries - 2].segment;
+					end.page = header.entry[header.nentries - 2].npages - 1;
+				}
+			}
 			next_offset = tail.next_offset;
 			watermark = Min(Max(watermark, tail.high_watermark), next_offset);
 			part->tail_page = tail.page;
@@ -544,7 +581,7 @@ build_state(Relation rel, KLogPartition *part, bool standby)
 																		 &seg, tail.page);
 			bytes += klog_segment_sealed_bytes(rel, part->partition, &header);
 			if (!standby)
-				unresolved = find_unresolved(rel, part, header.resolved_to);
+				unresolved = find_unresolved(rel, part, &end, header.resolved_to);
 		}
 	}
 
@@ -576,8 +613,8 @@ build_state(Relation rel, KLogPartition *part, bool standby)
 	SpinLockAcquire(&part->mutex);
 	part->log_start = log_start;
 	part->next_offset = next_offset;
-	part->last_segment = part->segment;
-	part->last_page = part->tail_page;
+	part->last_segment = end.segment;
+	part->last_page = end.page;
 	part->total_bytes = bytes;
 	part->marked_bytes = bytes;
 	part->told_bytes = bytes;
@@ -597,6 +634,7 @@ build_state(Relation rel, KLogPartition *part, bool standby)
 		klog_dirty_push(part);
 	if (unresolved)
 		klog_keeper_queue(part, false);
+	return true;
 }
 
 /* Is the state that of this file, and as new as it must be? */
@@ -638,8 +676,17 @@ klog_attach(Relation rel, int32 partition, bool nowait)
 		LWLockAcquire(&part->lock, LW_EXCLUSIVE);
 	if (!is_current(part, rel, standby))
 	{
+		SpinLockAcquire(&part->mutex);
 		pg_atomic_write_u32(&part->valid, 0);
-		build_state(rel, part, standby);
+		/* another file, perhaps the old one after a rollback: what was readable in this one counts */
+		if (!RelFileLocatorEquals(part->rlocator, rel->rd_locator))
+		{
+			part->known = false;
+			pg_atomic_write_u64(&part->high_watermark, 0);
+		}
+		SpinLockRelease(&part->mutex);
+		for (int i = 1; !build_state(rel, part, standby, i == BUILD_TRIES); i++)
+			pg_usleep(1000L);
 	}
 	LWLockRelease(&part->lock);
 	return part;
