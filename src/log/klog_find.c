@@ -264,24 +264,30 @@ first_offset_by_time(Relation rel, KLogPartition *part, KLogSegment *seg, uint32
 #define FIND_BUFFER		(256 * 1024)
 #define FIND_MAX_RECORDS	(256 * 1024 * 1024)
 
-/* Reads from offset on until a record has timestamp or a later one. */
+/*
+ * Reads from offset on until a record has timestamp or a later one; greatest: to the limit, for
+ * the first record of those with the greatest timestamp.
+ */
 static KLogFound
-scan_for_time(Relation rel, KLogPartition *part, int64 offset, int64 timestamp, int64 limit)
+scan_for_time(Relation rel, KLogPartition *part, int64 offset, int64 timestamp, int64 limit,
+			  bool greatest)
 {
 	KLogFound	found = {-1, -1, -1};
 	KLogRead	r = {.offset = offset,.limit = limit,.cap = FIND_BUFFER};
 	static KCodec *codec = NULL;
-	KBuffer		scratch;
+	static KBuffer scratch;
 
-	/* what the codec allocates outlives an ERROR, so there's one in a process */
-	if (codec == NULL)
+	/* what these allocate outlives an ERROR, so there's one of each in a process */
+	if (codec != NULL)
+		kbuffer_free(&scratch);
+	else
 		codec = kcodec_create(&kallocator_malloc);
 	if (codec == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	kbuffer_init(&scratch, &kallocator_malloc, FIND_MAX_RECORDS);
 	r.position = KLOG_NO_POSITION;
 	r.buf = palloc(r.cap);
-	while (r.offset < limit && found.offset < 0)
+	while (r.offset < limit && (greatest || found.offset < 0))
 	{
 		KLogResult	result = klog_read(rel, part, &r);
 		KBatchWalker walker;
@@ -298,7 +304,8 @@ scan_for_time(Relation rel, KLogPartition *part, int64 offset, int64 timestamp, 
 		if (result != KLOG_OK || r.len == 0)
 			break;
 		kbatch_walk_begin(&walker, r.buf, r.len);
-		while (found.offset < 0 && kbatch_walk_next(&walker, &header, &batch) == KBATCH_OK)
+		while ((greatest || found.offset < 0) &&
+			   kbatch_walk_next(&walker, &header, &batch) == KBATCH_OK)
 		{
 			KBatchIterator it;
 			KBatchRecord record;
@@ -308,12 +315,15 @@ scan_for_time(Relation rel, KLogPartition *part, int64 offset, int64 timestamp, 
 				continue;
 			while (kbatch_iterator_next(&it, &record) == KBATCH_OK)
 			{
-				if (record.timestamp >= timestamp && record.offset >= offset)
+				if (record.timestamp >= timestamp && record.offset >= offset &&
+					(found.offset < 0 || record.timestamp > found.timestamp))
 				{
 					found.offset = record.offset;
 					found.timestamp = record.timestamp;
 					found.leader_epoch = header.leader_epoch;
-					break;
+					if (!greatest)
+						break;
+					timestamp = record.timestamp;
 				}
 			}
 		}
@@ -340,7 +350,8 @@ klog_find_timestamp(Relation rel, KLogPartition *part, int64 timestamp, int64 li
 			first_offset_by_time(rel, part, &seg, last, timestamp);
 
 		if (offset >= 0)
-			return scan_for_time(rel, part, Max(offset, klog_log_start(part)), timestamp, limit);
+			return scan_for_time(rel, part, Max(offset, klog_log_start(part)), timestamp, limit,
+								 false);
 		if (seg.entry.segment >= end.segment || !klog_segment_next(rel, part, &seg))
 			return found;
 	}
@@ -417,8 +428,6 @@ klog_find_max_timestamp(Relation rel, KLogPartition *part, int64 limit)
 {
 	KLogFound	found = {-1, -1, -1};
 	KLogEnd		end = klog_end(part);
-	KLogFound	next;
-	int64		above = PG_INT64_MIN;
 
 	if (limit <= klog_log_start(part))
 		return found;
@@ -427,16 +436,7 @@ klog_find_max_timestamp(Relation rel, KLogPartition *part, int64 limit)
 		return found;
 
 	/* it was an aborted transaction's: look for the greatest one that can be read */
-	do
-	{
-		next = scan_for_time(rel, part, klog_log_start(part), above, limit);
-		if (next.offset >= 0)
-		{
-			found = next;
-			above = next.timestamp + 1;
-		}
-	} while (next.offset >= 0);
-	return found;
+	return scan_for_time(rel, part, klog_log_start(part), PG_INT64_MIN, limit, true);
 }
 
 /* ------------------------------------------------------------------------
