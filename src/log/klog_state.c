@@ -553,7 +553,9 @@ build_state(Relation rel, KLogPartition *part, bool standby, bool last_try)
 			end = (KLogEnd) {part->segment, tail.page, tail.next_offset};
 			if (tail.page == 0)
 			{
-				/* opened, and nothing came: the data ends with the segment before, if there is one */
+				/*
+				 * opened, and nothing came: the data ends with the segment before, if there is one
+				 */
 				tail.lsn = header_lsn;
 				if (header.nentries > 1)
 				{
@@ -626,7 +628,9 @@ build_state(Relation rel, KLogPartition *part, bool standby, bool last_try)
 	part->known = true;
 	SpinLockRelease(&part->mutex);
 
-	/* before anybody else may take the state for good: who looks must not find the watermark at 0 */
+	/*
+	 * before anybody else may take the state for good: who looks must not find the watermark at 0
+	 */
 	klog_watermark_advance(part);
 	pg_write_barrier();
 	pg_atomic_write_u32(&part->valid, 1);
@@ -678,7 +682,9 @@ klog_attach(Relation rel, int32 partition, bool nowait)
 	{
 		SpinLockAcquire(&part->mutex);
 		pg_atomic_write_u32(&part->valid, 0);
-		/* another file, perhaps the old one after a rollback: what was readable in this one counts */
+		/*
+		 * another file, perhaps the old one after a rollback: what was readable in this one counts
+		 */
 		if (!RelFileLocatorEquals(part->rlocator, rel->rd_locator))
 		{
 			part->known = false;

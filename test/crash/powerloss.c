@@ -3,11 +3,11 @@
  *		A disk that forgets: loaded with LD_PRELOAD into the server, it keeps beside the data
  *		directory what a disk would have if the power went now, that is only what was fsynced.
  *
- * POWERLOSS_ROOT is the data directory, POWERLOSS_DISK the copy, which begins as an exact one. fsync
- * and fdatasync of a file replace its copy, as a whole; names (creation of directories, renames,
- * removals) take effect at once, but a file that was never fsynced has no copy. POWERLOSS_STATE is a
- * file with two counters: how often something was fsynced, and after how many times the disk stops: from
- * then on every fsync hangs, until somebody kills the server.
+ * POWERLOSS_ROOT is the data directory, POWERLOSS_DISK the copy, which begins as an exact one.
+ * fsync and fdatasync of a file replace its copy, as a whole; names (creation of directories,
+ * renames, removals) take effect at once, but a file that was never fsynced has no copy.
+ * POWERLOSS_STATE is a file with two counters: how often something was fsynced, and after how many
+ * times the disk stops: from then on every fsync hangs, until somebody kills the server.
  */
 #include <dlfcn.h>
 #include <errno.h>

@@ -109,6 +109,37 @@ sub stop
 	return $ok;
 }
 
+# psql may be gone before it has read what it is to run, when the server goes away under it; the
+# parent's methods die of that broken pipe. Here it is a failure of psql, or to be asked again.
+sub psql
+{
+	my ($self, $database, $sql, %param) = @_;
+	my @result = eval { $self->SUPER::psql($database, $sql, %param) };
+
+	if ($@)
+	{
+		die $@ if $@ !~ /Broken pipe/ || $param{on_error_die};
+		@result = (2, '', "psql: the connection failed\n");
+		${ $param{stdout} } = $result[1] if $param{stdout};
+		${ $param{stderr} } = $result[2] if $param{stderr};
+	}
+	return wantarray ? @result : $result[0];
+}
+
+sub poll_query_until
+{
+	my ($self, @args) = @_;
+
+	for my $attempt (1 .. 100)
+	{
+		my $result = eval { $self->SUPER::poll_query_until(@args) };
+		return $result if !$@;
+		die $@ if $@ !~ /Broken pipe/ || $attempt == 100;
+		select(undef, undef, undef, 0.1);
+	}
+	return;
+}
+
 # Does what makes the server crash and restart by itself; back when the server is. Returns what the
 # action does.
 sub crash
@@ -122,8 +153,7 @@ sub crash
 	return @result;
 }
 
-# Waits until a server that restarts by itself accepts connections again. (poll_query_until is not
-# for that: it dies when psql goes away before it has read the query.)
+# Waits until a server that restarts by itself accepts connections again.
 sub wait_for_server
 {
 	my ($self) = @_;

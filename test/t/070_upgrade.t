@@ -11,8 +11,8 @@ use Test::More;
 my $old = KafkaPg->broker('old', conf => "autovacuum = off\n");
 $old->create_stop_functions;
 
-# Topics of all kinds: several segments, long names, other owners, nothing in them, a dead batch, and batches
-# that nobody has resolved (autovacuum is off; the keeper resolves what it likes).
+# Topics of all kinds: several segments, long names, other owners, nothing in them, a dead batch,
+# and batches that nobody has resolved (autovacuum is off; the keeper resolves what it likes).
 $old->safe_psql('postgres', <<'SQL');
 CREATE ROLE writer;
 SELECT kafka.create_topic('orders', 3, '{"segment.bytes": 1048576, "retention.ms": 86400000}');
@@ -35,7 +35,8 @@ $old->kcat({ in => "by kcat\n" }, '-P', '-t', 'orders', '-p', '2');
 $old->safe_psql('postgres', 'DROP SCHEMA kafka_test CASCADE');
 
 my $facts = q{
-	SELECT name, id, "table", "table"::oid, owner, partitions, config, created FROM kafka.topics ORDER BY name;
+	SELECT name, id, "table", "table"::oid, owner, partitions, config, created
+	  FROM kafka.topics ORDER BY name;
 	SELECT topic, partition, log_start, high_watermark, end_offset FROM kafka.partitions ORDER BY 1, 2;
 	SELECT md5(string_agg(t::text, '' ORDER BY partition, "offset")) FROM topics.orders t;
 	SELECT relname, relfilenode, relacl, obj_description(oid) FROM pg_class

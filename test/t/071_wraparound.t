@@ -1,6 +1,7 @@
-# Transaction ids go round: batches whose transactions nobody has resolved yet, committed and failed,
-# survive until VACUUM takes their xids off the pages; relfrozenxid is honest, autovacuum comes to
-# its end, the commit log is cut, and xids that were on pages once mean nothing when they come again.
+# Transaction ids go round: batches whose transactions nobody has resolved yet, committed and
+# failed, survive until VACUUM takes their xids off the pages; relfrozenxid is honest, autovacuum
+# comes to its end, the commit log is cut, and xids that were on pages once mean nothing when they
+# come again.
 use strict;
 use warnings;
 
