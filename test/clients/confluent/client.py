@@ -103,6 +103,14 @@ def main():
     produce(auto, [(0,) + workload.record(3)], acks=1)
     m = c.poll(30)
     report.same((m.offset(), m.value()), (1, workload.record(3)[1]), 'consume from the end')
+
+    live = [read(c, NAME + '-gaps', 0, start) for start in (OFFSET_BEGINNING, 50, 150)]
+    report.same([[(r[0], r[2]) for r in batch] for batch in live],
+                [[(i, b'live %d' % i) for i in offsets]
+                 for offsets in ((0, 1, 102, 103), (102, 103), ())], 'step over gaps')
+    report.same(produce(NAME + '-gaps', [(0,) + workload.record(3)]), [(0, 204)], 'write after a gap')
+    m = c.poll(30)
+    report.same((m.offset(), m.value()), (204, workload.record(3)[1]), 'read on after a gap')
     c.close()
 
     admin.delete_topics([auto])[auto].result(30)

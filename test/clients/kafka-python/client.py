@@ -97,6 +97,14 @@ def main():
     report.same(poll(consumer, 1, 1), [], 'consume from the end: nothing yet')
     produce(auto, [(0,) + workload.record(3)], 'none', acks=0, enable_idempotence=False)
     report.same_records(poll(consumer, 1), [(1,) + workload.record(3)], 'consume from the end')
+
+    live = read(NAME + '-gaps', 0, None, 4)
+    report.same([(r[0], r[2]) for r in live], [(i, b'live %d' % i) for i in (0, 1, 102, 103)],
+                'step over gaps')
+    report.same(produce(NAME + '-gaps', [(0,) + workload.record(3)], 'none'), [(0, 204)],
+                'write after a gap')
+    report.same_records(poll(consumer, 1), [(204,) + workload.record(3)], 'read on after a gap')
+    report.same([r[0] for r in read(NAME + '-gaps', 0, 50, 3)], [102, 103, 204], 'start in a gap')
     consumer.close()
 
     admin.delete_topics([auto])

@@ -17,6 +17,7 @@ const (
 	records = "franz-go-records"
 	big     = "franz-go-big"
 	auto    = "franz-go-auto"
+	gaps    = "franz-go-gaps"
 )
 
 var (
@@ -156,6 +157,18 @@ func main() {
 	produce(auto, 0, []w.Record{second}, kgo.DisableIdempotentWrite(), kgo.RequiredAcks(kgo.NoAck()))
 	w.SameRecords(poll(end, 1), []w.Record{second}, "consume from the end")
 	end.Close()
+
+	live := consumer(gaps, 0, kgo.NewOffset().AtStart())
+	var found []int64
+	for _, r := range poll(live, 4) {
+		found = append(found, r.Offset)
+	}
+	w.Same(found, []int64{0, 1, 102, 103}, "step over gaps")
+	w.Same(produce(gaps, 0, []w.Record{second}), []int64{204}, "write after a gap")
+	second.Offset = 204
+	w.SameRecords(poll(live, 1), []w.Record{second}, "read on after a gap")
+	live.Close()
+	w.Same(len(read(gaps, 0, kgo.NewOffset().At(50), 3)), 3, "start in a gap")
 
 	_, err = admin.DeleteTopic(ctx, auto)
 	w.Must(err)

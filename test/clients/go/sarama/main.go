@@ -15,6 +15,7 @@ const (
 	records = "sarama-records"
 	big     = "sarama-big"
 	auto    = "sarama-auto"
+	gaps    = "sarama-gaps"
 )
 
 var servers = []string{os.Getenv("KAFKA_BOOTSTRAP")}
@@ -167,6 +168,19 @@ func main() {
 	w.SameRecords(poll(p, 1, time.Minute), []w.Record{second}, "consume from the end")
 	p.Close()
 	end.Close()
+
+	end, p = consumer(client, gaps, 0, sarama.OffsetOldest)
+	var found []int64
+	for _, r := range poll(p, 4, time.Minute) {
+		found = append(found, r.Offset)
+	}
+	w.Same(found, []int64{0, 1, 102, 103}, "step over gaps")
+	w.Same(produce(gaps, 0, []w.Record{second}, c), []int64{204}, "write after a gap")
+	second.Offset = 204
+	w.SameRecords(poll(p, 1, time.Minute), []w.Record{second}, "read on after a gap")
+	p.Close()
+	end.Close()
+	w.Same(len(read(client, gaps, 0, 50, 3)), 3, "start in a gap")
 
 	w.Must(admin.DeleteTopic(auto))
 	topics, err = admin.ListTopics()

@@ -103,6 +103,7 @@ public final class Client {
             read();
             offsets(admin);
             auto(admin);
+            gaps();
         }
         System.exit(Report.exitCode());
     }
@@ -187,6 +188,23 @@ public final class Client {
                 OffsetSpec.forTimestamp(Workload.timestamp(7))))
             offsets.add(admin.listOffsets(Map.of(partition, spec)).partitionResult(partition).get().offset());
         Report.same(offsets, List.of(0L, 120L, 119L, 7L), "list offsets");
+    }
+
+    private static void gaps() throws Exception {
+        TopicPartition partition = new TopicPartition("java-gaps", 0);
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer(partition.topic(), 0)) {
+            List<Long> offsets = new ArrayList<>();
+            consumer.seekToBeginning(consumer.assignment());
+            poll(consumer, 4).forEach(r -> offsets.add(r.offset()));
+            Report.same(offsets, List.of(0L, 1L, 102L, 103L), "step over gaps");
+            for (int i = 0; i < 100 && consumer.position(partition) < 204; i++)
+                consumer.poll(Duration.ofMillis(100));
+            Report.same(consumer.position(partition), 204L, "come to the end after a gap");
+            Report.same(produce(List.of(Workload.record(partition.topic(), 0, 3))), List.of(204L), "write after a gap");
+            sameRecords(poll(consumer, 1), 204, List.of(Workload.record(partition.topic(), 0, 3)), "read on after a gap");
+            consumer.seek(partition, 50);
+            Report.same(poll(consumer, 3).get(0).offset(), 102L, "start in a gap");
+        }
     }
 
     private static void auto(Admin admin) throws Exception {

@@ -18,6 +18,7 @@ use workload::{Record, Report, BIG_CODECS, CODECS, RECORDS};
 const TOPIC: &str = "rust-records";
 const BIG: &str = "rust-big";
 const AUTO: &str = "rust-auto";
+const GAPS: &str = "rust-gaps";
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn config(pairs: &[(&str, &str)]) -> ClientConfig {
@@ -239,6 +240,28 @@ fn main() {
     );
     produce(AUTO, 0, &second, &[("acks", "1")]);
     report.same_records(&poll(&c, 1, TIMEOUT), &second, "consume from the end");
+
+    let offsets = |records: Vec<Record>| records.iter().map(|r| r.offset).collect::<Vec<_>>();
+    report.same(
+        offsets(read(&c, GAPS, 0, Offset::Beginning, 4)),
+        vec![0, 1, 102, 103],
+        "step over gaps",
+    );
+    report.same(
+        produce(GAPS, 0, &second, &[]),
+        vec![204],
+        "write after a gap",
+    );
+    report.same(
+        offsets(poll(&c, 1, TIMEOUT)),
+        vec![204],
+        "read on after a gap",
+    );
+    report.same(
+        offsets(read(&c, GAPS, 0, Offset::Offset(50), 3)),
+        vec![102, 103, 204],
+        "start in a gap",
+    );
 
     let deleted = block_on(admin.delete_topics(&[AUTO], &options)).expect("delete topics");
     deleted[0].as_ref().expect("deleted");
