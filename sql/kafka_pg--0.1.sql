@@ -134,6 +134,15 @@ CREATE TRIGGER topic_changed AFTER INSERT OR UPDATE OR DELETE ON kafka.topic
   FOR EACH ROW EXECUTE FUNCTION kafka.topic_changed();
 CREATE TRIGGER topic_truncated AFTER TRUNCATE ON kafka.topic
   FOR EACH STATEMENT EXECUTE FUNCTION kafka.topic_changed();
+-- Tells partitions in use of a floor, in whatever order a dump is restored.
+CREATE FUNCTION kafka.floor_changed() RETURNS trigger
+AS 'MODULE_PATHNAME', 'kfloor_changed' LANGUAGE C;
+REVOKE EXECUTE ON FUNCTION kafka.floor_changed() FROM PUBLIC;
+
+CREATE TRIGGER floor_changed AFTER INSERT OR UPDATE ON kafka.partition
+  FOR EACH ROW EXECUTE FUNCTION kafka.floor_changed();
+ALTER TABLE kafka.partition ENABLE ALWAYS TRIGGER floor_changed;
+
 ALTER TABLE kafka.topic ENABLE ALWAYS TRIGGER topic_changed;
 ALTER TABLE kafka.topic ENABLE ALWAYS TRIGGER topic_truncated;
 

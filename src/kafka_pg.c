@@ -41,6 +41,7 @@ _PG_init(void)
 	klog_xact_register();
 	ktopic_init();
 	ktable_init();
+	kfloor_init();
 	kproducer_init();
 	kworker_init();
 }

@@ -286,6 +286,32 @@ extern long klog_keeper_turn(void);
 typedef void (*klog_growth_callback) (Relation rel, KLogPartition *part, int32 partition);
 extern void klog_on_growth(klog_growth_callback cb);
 
+/* ------------------------------------------------------------------------
+ * Floors: what offsets a partition has to go on from although its pages do not
+ * say so; src/log/README.md. The functions are registered once, from _PG_init.
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * Asks for a partition's floors, 0 when there are none. Called with the relation locked, and no
+ * lock of ours. False: with nowait, a lock was not free.
+ */
+typedef bool (*klog_floor_callback) (Relation rel, int32 partition, bool nowait,
+									 int64 *log_start, int64 *next_offset);
+extern void klog_on_build(klog_floor_callback cb);
+/* The same have come into being, or risen. Does not throw. */
+extern void klog_raise_floor(Oid relid, int32 partition, int64 log_start, int64 next_offset);
+
+/*
+ * Asks for a call by the keeper when a dead batch is the last before the high watermark: nobody
+ * who copies what can be read will know that these offsets were given out. In a transaction of the
+ * keeper, with RowExclusiveLock on the relation and no lock of ours. False: not now, call again
+ * soon.
+ */
+typedef bool (*klog_dead_end_callback) (Relation rel, int32 partition, int64 log_start,
+										int64 high_watermark);
+extern void klog_on_dead_end(klog_dead_end_callback cb);
+
 /* Takes resolved transactions off the pages; returns the oldest xid left on a page (or
  * Invalid).  For VACUUM and the keeper. */
 extern TransactionId klog_resolve(Relation rel);

@@ -352,7 +352,7 @@ klog_append(Relation rel, KLogPartition *part, const KLogAppend *how, KLogBatch 
 	KLogSegment seg;
 	KLogResult	result;
 	Cursor		at;
-	int64		next_offset = part->next_offset;
+	int64		next_offset = how->explicit_offsets ? part->next_offset : klog_end_offset(part);
 	int64		max_timestamp;
 	int64		segment_max;
 	int64		bytes = 0;
@@ -413,7 +413,8 @@ klog_append(Relation rel, KLogPartition *part, const KLogAppend *how, KLogBatch 
 	seg.extent_units = part->extent_units;
 	segment_max = part->segment_max_timestamp;
 	max_timestamp = part->max_timestamp;
-	plan_watermark = klog_high_watermark(part);
+	/* what has offsets of its own, as in a restore, may lie below the floor */
+	plan_watermark = how->explicit_offsets ? klog_watermark(part) : klog_high_watermark(part);
 	plan_reset();
 
 	if (is_long)
@@ -512,7 +513,7 @@ klog_append(Relation rel, KLogPartition *part, const KLogAppend *how, KLogBatch 
 		batches[i].lsn = lsn;
 	if (list)
 		klog_pending_add(part, batches[0].base_offset, lsn);
-	klog_state_appended(part, next_offset, bytes, lsn);
+	klog_state_appended(part, batches[0].base_offset, next_offset, bytes, lsn);
 	unlock_pages();
 	KSTOP("klog-append-after-insert");
 	*done = count;

@@ -324,11 +324,11 @@ check_partition(Check *check, const KLogMeta *meta)
 		check_segment(check, &seg, &end);
 		more = klog_segment_next(check->rel, check->part, &seg);
 	}
-	if (check->next_offset != end.next_offset && klog_end_offset(part) == end.next_offset)
+	if (check->next_offset != end.next_offset && klog_end(part).next_offset == end.next_offset)
 		problem(check, block, check->next_offset, "the log ends here, but the next offset is "
 				INT64_FORMAT, end.next_offset);
-	if (klog_high_watermark(part) > klog_end_offset(part))
-		problem(check, block, klog_high_watermark(part), "high watermark beyond the end");
+	if (klog_watermark(part) > klog_end(part).next_offset)
+		problem(check, block, klog_watermark(part), "high watermark beyond the end");
 	pfree(header);
 }
 

@@ -190,6 +190,7 @@ keep_partition(Oid relid, int32 partition, bool grow)
 	Relation	rel;
 	bool		gone;
 	bool		more;
+	bool		told;
 
 	rel = open_relation(relid, &gone);
 	if (rel == NULL)
@@ -205,9 +206,10 @@ keep_partition(Oid relid, int32 partition, bool grow)
 	klog_resolve_partition(rel, part, false);
 	/* what is above the watermark is resolved when that moves: it puts us on the list again */
 	more = write_out(rel, part);
+	told = klog_floor_tell(rel, part);
 	tell_growth(rel, part);
 	RelationClose(rel);
-	return more ? 0 : -1;
+	return more ? 0 : told ? -1 : RETRY_MS;
 }
 
 /* Takes the first partition off the list; NULL: it is empty. */
@@ -256,7 +258,7 @@ mark_turn(void)
 	for (int i = 0; i < n; i++)
 	{
 		KLogPartition *part = &klog_partitions[list[i]];
-		int64		watermark = klog_high_watermark(part);
+		int64		watermark = klog_watermark(part);
 		Relation	rel;
 		bool		gone;
 

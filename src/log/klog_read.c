@@ -148,8 +148,9 @@ find_begin(Relation rel, KLogPartition *part, KLogRead *r, const KLogEnd *end, K
 	return result;
 }
 
-KLogResult
-klog_read(Relation rel, KLogPartition *part, KLogRead *r)
+/* klog_read, of what is on pages. */
+static KLogResult
+read_pages_from(Relation rel, KLogPartition *part, KLogRead *r)
 {
 	KLogEnd		end = klog_end(part);
 	KLogSegment seg;
@@ -251,6 +252,62 @@ klog_read(Relation rel, KLogPartition *part, KLogRead *r)
 	return KLOG_OK;
 }
 
+/*
+ * From an offset in the gap between the end and the floor: a control batch over the rest of it, as
+ * there was before the dump that left it out.
+ */
+static KLogResult
+read_gap(KLogRead *r, int64 end)
+{
+	uint8		filler[KBATCH_FILLER_MAX_SIZE];
+	KBatchHeader header = {0};
+
+	r->len = 0;
+	r->needed = 0;
+	r->nbatches = 0;
+	r->npages = 0;
+	r->next_offset = r->offset;
+	r->cold = KLOG_NO_POSITION;
+	r->position = KLOG_NO_POSITION;
+	header.base_offset = r->offset;
+	header.last_offset_delta = Min(end - r->offset - 1, PG_INT32_MAX);
+	header.leader_epoch = -1;
+	header.max_timestamp = -1;
+	r->needed = kbatch_write_filler(filler, &header);
+	if (r->needed > r->cap)
+		return KLOG_TOO_SMALL;
+	memcpy(r->buf, filler, r->needed);
+	r->len = r->needed;
+	r->needed = 0;
+	r->nbatches = 1;
+	r->next_offset = kbatch_next_offset(&header);
+	return KLOG_OK;
+}
+
+KLogResult
+klog_read(Relation rel, KLogPartition *part, KLogRead *r)
+{
+	int64		limit = r->limit;
+	int64		watermark = klog_watermark(part);
+	int64		end;
+	KLogResult	result;
+
+	if (likely(limit <= watermark ||
+			   watermark >= (int64) pg_atomic_read_u64(&part->floor_next)))
+		return read_pages_from(rel, part, r);
+
+	if (r->offset < limit && r->offset >= klog_log_start(part) &&
+		klog_in_gap(part, r->offset, &end))
+		return read_gap(r, Min(end, limit));
+
+	/* the limit was a watermark in the gap, and there is something before it */
+	if (r->offset < watermark)
+		r->limit = watermark;
+	result = read_pages_from(rel, part, r);
+	r->limit = limit;
+	return result;
+}
+
 bool
 klog_read_block(Relation rel, BlockNumber block, uint8 *buf, Size cap, Size *len, int32 *partition)
 {
@@ -300,7 +357,7 @@ klog_read_block(Relation rel, BlockNumber block, uint8 *buf, Size cap, Size *len
 	 * data
 	 */
 	part = klog_attach(rel, tag.partition, false);
-	r.limit = Min(last, klog_high_watermark(part));
+	r.limit = Min(last, klog_watermark(part));
 	r.position = KLOG_NO_POSITION;
 	*partition = tag.partition;
 	if (r.offset < klog_log_start(part) || r.offset >= r.limit ||

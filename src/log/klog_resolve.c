@@ -23,6 +23,7 @@ typedef struct Resolve
 	KLogPartition *part;
 	int64		limit;			/* below it all transactions are over, durably */
 	TransactionId oldest;		/* left on a page */
+	bool		dead_end;		/* a dead batch ends at the limit */
 } Resolve;
 
 #define MAX_LISTED	(KLOG_DATA_SPACE / (KLOG_BATCH_HEADER + sizeof(KLogListed)) + 1)
@@ -57,7 +58,10 @@ look_at_page(Resolve *resolve, Page page, uint16 *committed, int *ncommitted, ui
 		else if (TransactionIdDidCommit(entry->xid))
 			committed[(*ncommitted)++] = entry->pos;
 		else
+		{
 			dead[(*ndead)++] = entry->pos;
+			resolve->dead_end |= kbatch_next_offset(&header) == resolve->limit;
+		}
 	}
 }
 
@@ -161,7 +165,7 @@ klog_resolve_partition(Relation rel, KLogPartition *part, bool mark)
 	 */
 	LWLockAcquire(&part->lock, LW_SHARED);
 	from = part->unresolved_from;
-	resolve.limit = klog_high_watermark(part);
+	resolve.limit = klog_watermark(part);
 	end = klog_end(part);
 	total = klog_size_bytes(part);
 	LWLockRelease(&part->lock);
@@ -191,8 +195,12 @@ klog_resolve_partition(Relation rel, KLogPartition *part, bool mark)
 	SpinLockAcquire(&part->mutex);
 	if (mark)
 		part->marked_bytes = total;
+	if (resolve.dead_end)
+		part->check_end = Max(part->check_end, resolve.limit);
 	SpinLockRelease(&part->mutex);
 	LWLockRelease(&part->lock);
+	if (resolve.dead_end)
+		klog_keeper_queue(part, false);
 
 	/* a mark that is lost in a crash only means more to look at */
 	if (mark)

@@ -465,6 +465,11 @@ klog_segment_open(Relation rel, KLogPartition *part, int32 partitions, int64 fir
 	uint32		unit;
 	XLogRecPtr	lsn;
 
+	/* the first one, behind a floor: the log starts where others have been told that it does */
+	if (part->head == InvalidBlockNumber &&
+		first_offset == (int64) pg_atomic_read_u64(&part->floor_next))
+		first_offset = klog_log_start(part);
+
 	if (part->extent_units == 0)
 	{
 		klog_relation_init(rel, partitions);
@@ -512,7 +517,7 @@ klog_segment_open(Relation rel, KLogPartition *part, int32 partitions, int64 fir
 	memset(&xlrec, 0, sizeof(xlrec));
 	xlrec.partition = part->partition;
 	xlrec.bit = unit % KLOG_BITMAP_BITS;
-	xlrec.high_watermark = klog_high_watermark(part);
+	xlrec.high_watermark = klog_watermark(part);
 	if (header->nentries > 0)
 	{
 		xlrec.seal.first_offset = part->segment_first_offset;

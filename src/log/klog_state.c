@@ -71,6 +71,7 @@ init_slot(KLogPartition *part, int tranche)
 	SpinLockInit(&part->mutex);
 	pg_atomic_init_u32(&part->valid, 0);
 	pg_atomic_init_u64(&part->high_watermark, 0);
+	pg_atomic_init_u64(&part->floor_next, 0);
 	pg_atomic_init_u64(&part->waiting_brokers, 0);
 	ConditionVariableInit(&part->moved);
 	part->pending = KLOG_NO_INDEX;
@@ -226,6 +227,8 @@ get_slot(Oid relid, int32 partition)
 				part->relid = relid;
 				part->partition = partition;
 				part->generation = klog_shared->next_generation++;
+				part->floor_start = 0;
+				pg_atomic_write_u64(&part->floor_next, 0);
 				pg_atomic_write_u64(&part->high_watermark, 0);
 				pg_atomic_write_u64(&part->waiting_brokers, 0);
 			}
@@ -615,12 +618,14 @@ build_state(Relation rel, KLogPartition *part, bool standby, bool last_try)
 	SpinLockAcquire(&part->mutex);
 	part->log_start = log_start;
 	part->next_offset = next_offset;
+	part->gap_from = -1;
+	part->check_end = standby ? 0 : next_offset;
 	part->last_segment = end.segment;
 	part->last_page = end.page;
 	part->total_bytes = bytes;
 	part->marked_bytes = bytes;
 	part->told_bytes = bytes;
-	part->told_segment = part->segment;
+	part->told_segment = part->last_segment;
 	part->durable_offset = watermark;
 	part->sealed.offset = next_offset;
 	part->sealed.lsn = lsn;
@@ -636,7 +641,7 @@ build_state(Relation rel, KLogPartition *part, bool standby, bool last_try)
 	pg_atomic_write_u32(&part->valid, 1);
 	if (!standby)
 		klog_dirty_push(part);
-	if (unresolved)
+	if (unresolved || part->check_end > 0)
 		klog_keeper_queue(part, false);
 	return true;
 }
@@ -671,6 +676,9 @@ klog_attach(Relation rel, int32 partition, bool nowait)
 	if (likely(is_current(part, rel, standby)))
 		return part;
 
+	/* a floor that is written from now on will be told to this slot */
+	if (!klog_floor_ask(rel, part, nowait))
+		return NULL;
 	if (nowait)
 	{
 		if (!LWLockConditionalAcquire(&part->lock, LW_EXCLUSIVE))
@@ -703,11 +711,13 @@ klog_attach(Relation rel, int32 partition, bool nowait)
  * pages still locked; does not throw.
  */
 void
-klog_state_appended(KLogPartition *part, int64 next_offset, int64 bytes, XLogRecPtr lsn)
+klog_state_appended(KLogPartition *part, int64 first_offset, int64 next_offset, int64 bytes,
+					XLogRecPtr lsn)
 {
 	bool		queue;
 
 	SpinLockAcquire(&part->mutex);
+	klog_floor_appended(part, first_offset, next_offset);
 	part->next_offset = next_offset;
 	part->total_bytes += bytes;
 	part->last_segment = part->segment;
@@ -753,7 +763,7 @@ klog_log_start(KLogPartition *part)
 	int64		offset;
 
 	SpinLockAcquire(&part->mutex);
-	offset = part->log_start;
+	offset = Max(part->log_start, part->floor_start);
 	SpinLockRelease(&part->mutex);
 	return offset;
 }
@@ -764,7 +774,7 @@ klog_end_offset(KLogPartition *part)
 	int64		offset;
 
 	SpinLockAcquire(&part->mutex);
-	offset = part->next_offset;
+	offset = Max(part->next_offset, (int64) pg_atomic_read_u64(&part->floor_next));
 	SpinLockRelease(&part->mutex);
 	return offset;
 }
@@ -783,7 +793,12 @@ klog_size_bytes(KLogPartition *part)
 int64
 klog_high_watermark(KLogPartition *part)
 {
-	return (int64) pg_atomic_read_u64(&part->high_watermark);
+	int64		watermark = klog_watermark(part);
+	int64		end;
+
+	if (likely(watermark >= (int64) pg_atomic_read_u64(&part->floor_next)))
+		return watermark;
+	return klog_in_gap(part, watermark, &end) ? end : watermark;
 }
 
 int32

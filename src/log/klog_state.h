@@ -92,6 +92,9 @@ struct KLogPartition
 	bool		known;			/* what follows is this partition's, not a former owner's */
 	int64		log_start;
 	int64		next_offset;
+	int64		floor_start;	/* the log starts there or later */
+	int64		gap_from;		/* -1, or next_offset before an append behind floor_next */
+	int64		check_end;		/* keeper: does a dead batch end there? 0: no need to look */
 	uint32		last_segment;	/* where the last page with data is */
 	uint32		last_page;
 	int64		total_bytes;	/* of batches, log start to end */
@@ -111,6 +114,12 @@ struct KLogPartition
 	uint32		told_segment;	/* and last_segment */
 	int			free_next;		/* hash_lock: list of free slots */
 
+	/*
+	 * What is appended without an offset of its own gets floor_next or a later one; it changes
+	 * under the mutex. high_watermark is that of what is on pages: klog_high_watermark() tells
+	 * others the higher of both.
+	 */
+	pg_atomic_uint64 floor_next;
 	pg_atomic_uint64 high_watermark;
 	pg_atomic_uint64 waiting_brokers;	/* bit n: broker n */
 	ConditionVariable moved;	/* the watermark moved */
@@ -184,8 +193,8 @@ klog_has_grown(const KLogPartition *part)
 
 /* klog_state.c */
 extern KLogPartition *klog_lookup(Oid relid, int32 partition);
-extern void klog_state_appended(KLogPartition *part, int64 next_offset, int64 bytes,
-								XLogRecPtr lsn);
+extern void klog_state_appended(KLogPartition *part, int64 first_offset, int64 next_offset,
+								int64 bytes, XLogRecPtr lsn);
 /* klog_pending.c */
 extern void klog_pending_reserve(KLogPartition *part, TransactionId xid);
 extern void klog_pending_add(KLogPartition *part, int64 first_offset, XLogRecPtr lsn);
@@ -201,6 +210,19 @@ extern void klog_wake_keeper(void);
 extern void klog_replayed(void);
 extern void klog_wake_readers(void);
 extern void klog_wake_broker(int n);
+
+/* The first offset on a page, or yet to come, that is not durably settled. */
+static inline int64
+klog_watermark(KLogPartition *part)
+{
+	return (int64) pg_atomic_read_u64(&part->high_watermark);
+}
+
+/* klog_floor.c */
+extern bool klog_floor_ask(Relation rel, KLogPartition *part, bool nowait);
+extern void klog_floor_appended(KLogPartition *part, int64 first_offset, int64 next_offset);
+extern bool klog_floor_tell(Relation rel, KLogPartition *part);
+extern bool klog_in_gap(KLogPartition *part, int64 offset, int64 *end);
 
 /* klog_keeper.c */
 extern void klog_keeper_queue(KLogPartition *part, bool grow);

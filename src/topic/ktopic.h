@@ -171,11 +171,16 @@ extern void ktopic_drop(const char *name);
  */
 extern int16 ktopic_error_code(int sqlerrcode);
 
-/*
- * Where log and numbering of a partition may start at the lowest: what a restored dump says of a
- * partition that had been emptied.  Both 0 when nothing is kept.
+/* ------------------------------------------------------------------------
+ * Floors: kfloor.c
+ *
+ * kafka.partition keeps where log and numbering of a partition may start at the lowest, when its
+ * records do not tell; see README.md.
+ * ------------------------------------------------------------------------
  */
-extern void ktopic_floor(Oid relid, int32 partition, int64 *log_start, int64 *next_offset);
+
+/* Registers what the log asks and tells; from _PG_init. */
+extern void kfloor_init(void);
 
 /* ------------------------------------------------------------------------
  * Rights: kacl.c

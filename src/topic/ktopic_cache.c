@@ -371,34 +371,3 @@ ktopic_get(const char *name)
 				 errhint("Topics are listed in view kafka.topics and created with kafka.create_topic.")));
 	return topic;
 }
-
-void
-ktopic_floor(Oid relid, int32 partition, int64 *log_start, int64 *next_offset)
-{
-	Relation	rel;
-	SysScanDesc scan;
-	ScanKeyData key[2];
-	HeapTuple	tuple;
-
-	*log_start = *next_offset = 0;
-	rel = catalog_open("partition", NULL);
-	if (rel == NULL)
-		return;
-	ScanKeyInit(&key[0], Anum_partition_table, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	ScanKeyInit(&key[1], Anum_partition_partition, BTEqualStrategyNumber, F_INT4EQ,
-				Int32GetDatum(partition));
-	scan = systable_beginscan(rel, kcatalog_relation("partition_pkey"), true, NULL, 2, key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		bool		isnull;
-
-		*log_start = DatumGetInt64(heap_getattr(tuple, Anum_partition_log_start,
-												RelationGetDescr(rel), &isnull));
-		*next_offset = DatumGetInt64(heap_getattr(tuple, Anum_partition_next_offset,
-												  RelationGetDescr(rel), &isnull));
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-}
