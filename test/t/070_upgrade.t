@@ -37,7 +37,8 @@ $old->safe_psql('postgres', 'DROP SCHEMA kafka_test CASCADE');
 my $facts = q{
 	SELECT name, id, "table", "table"::oid, owner, partitions, config, created
 	  FROM kafka.topics ORDER BY name;
-	SELECT topic, partition, log_start, high_watermark, end_offset FROM kafka.partitions ORDER BY 1, 2;
+	SELECT topic, partition, log_start, high_watermark, end_offset
+	  FROM kafka.partitions ORDER BY 1, 2;
 	SELECT md5(string_agg(t::text, '' ORDER BY partition, "offset")) FROM topics.orders t;
 	SELECT relname, relfilenode, relacl, obj_description(oid) FROM pg_class
 	 WHERE relnamespace = 'topics'::regnamespace ORDER BY 1;
