@@ -13,6 +13,9 @@
 #include <limits.h>
 
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/condition_variable.h"
+#include "storage/lwlock.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -330,6 +333,10 @@ step_failed(MemoryContext caller)
 	HOLD_INTERRUPTS();
 	EmitErrorReport();
 	FlushErrorState();
+	/* what the end of a transaction lets go of, should there be none */
+	LWLockReleaseAll();
+	ConditionVariableCancelSleep();
+	UnlockBuffers();
 	kapi_txn_abort();
 	RESUME_INTERRUPTS();
 	MemoryContextSwitchTo(caller);

@@ -128,7 +128,8 @@ kapi_relation(Oid relid, LOCKMODE mode, bool *busy)
 	{
 		Relation	rel = try_relation_open(relid, NoLock);
 
-		if (rel != NULL && !ktable_is_log(rel))
+		/* with row security it is no topic, in SQL neither: clients would see all rows */
+		if (rel != NULL && (!ktable_is_log(rel) || rel->rd_rel->relrowsecurity))
 		{
 			relation_close(rel, NoLock);
 			rel = NULL;

@@ -556,9 +556,7 @@ build_state(Relation rel, KLogPartition *part, bool standby, bool last_try)
 			end = (KLogEnd) {part->segment, tail.page, tail.next_offset};
 			if (tail.page == 0)
 			{
-				/*
-				 * opened, and nothing came: the data ends with the segment before, if there is one
-				 */
+				/* opened, and nothing came: the data ends with the segment before, if any */
 				tail.lsn = header_lsn;
 				if (header.nentries > 1)
 				{
@@ -690,9 +688,7 @@ klog_attach(Relation rel, int32 partition, bool nowait)
 	{
 		SpinLockAcquire(&part->mutex);
 		pg_atomic_write_u32(&part->valid, 0);
-		/*
-		 * another file, perhaps the old one after a rollback: what was readable in this one counts
-		 */
+		/* another file, perhaps the old one after a rollback: its own watermark counts */
 		if (!RelFileLocatorEquals(part->rlocator, rel->rd_locator))
 		{
 			part->known = false;

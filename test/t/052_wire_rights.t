@@ -40,6 +40,14 @@ KafkaWire::run($node, 'rights', 'may_create');
 is($node->safe_psql('postgres', q{SELECT tableowner FROM pg_tables WHERE tablename = 'made'}),
 	'clients', 'a topic belongs to the role of the client who made it');
 
+# A table with row security is no topic, whoever asks: the broker would show all rows.
+$node->safe_psql('postgres', 'ALTER TABLE topics.readable ENABLE ROW LEVEL SECURITY');
+my ($code, $out, $err) = $node->kcat({ ok => 0 }, qw(-C -t readable -p 0 -o beginning -c 1 -q),
+	qw(-X topic.metadata.propagation.max.ms=0 -m 5));
+unlike($out, qr/hello/, 'row security is not gone round');
+$node->safe_psql('postgres', 'ALTER TABLE topics.readable DISABLE ROW LEVEL SECURITY');
+is($node->kcat(qw(-C -t readable -p 0 -o beginning -c 1 -q)), "hello\n", 'as it was without');
+
 become('nobody_of_this_name');
 KafkaWire::run($node, 'rights', 'no_such_role');
 
