@@ -229,6 +229,7 @@ get_slot(Oid relid, int32 partition)
 				part->generation = klog_shared->next_generation++;
 				part->floor_start = 0;
 				pg_atomic_write_u64(&part->floor_next, 0);
+				memset(&part->rlocator, 0, sizeof(part->rlocator));
 				pg_atomic_write_u64(&part->high_watermark, 0);
 				pg_atomic_write_u64(&part->waiting_brokers, 0);
 			}
@@ -494,7 +495,6 @@ build_state(Relation rel, KLogPartition *part, bool standby, bool last_try)
 	XLogRecPtr	header_lsn;
 	XLogRecPtr	lsn;
 
-	part->rlocator = rel->rd_locator;
 	part->standby = standby;
 	part->built_at = pg_atomic_read_u64(&klog_shared->replayed);
 	part->head = InvalidBlockNumber;
@@ -515,8 +515,18 @@ build_state(Relation rel, KLogPartition *part, bool standby, bool last_try)
 	part->unresolved_to = -1;
 	part->marked_to = 0;
 	part->clean_page = 0;
-	part->extent_units = 0;
-	part->header = InvalidBlockNumber;
+
+	/*
+	 * Readers on a standby look at these two while others build the state anew. They never change
+	 * in a file's life.
+	 */
+	if (!RelFileLocatorEquals(part->rlocator, rel->rd_locator))
+	{
+		part->header = InvalidBlockNumber;
+		part->extent_units = 0;
+	}
+	part->rlocator = rel->rd_locator;
+	KSTOP("klog-build-begin");
 
 	buffer = InvalidBuffer;
 	if (klog_meta_read(rel, &meta))
@@ -526,6 +536,7 @@ build_state(Relation rel, KLogPartition *part, bool standby, bool last_try)
 	}
 	if (BufferIsValid(buffer))
 	{
+		pg_write_barrier();
 		part->header = BufferGetBlockNumber(buffer);
 		memcpy(&header, KLogPageContent(BufferGetPage(buffer)), sizeof(header));
 		header_lsn = PageGetLSN(BufferGetPage(buffer));

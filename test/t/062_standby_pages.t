@@ -57,6 +57,29 @@ $standby->safe_psql('postgres', q{SELECT kafka_test.stop_release('klog-find-tail
 $reader->quit;
 unlike($reader->{stderr}, qr/corrupt/, 'it does not take what came meanwhile for damage');
 
+# ---- while one session builds the state anew, another one reads on
+sql(q{SELECT kafka.create_topic('long', 1)});
+sql(q{SELECT count(kafka.produce('long', repeat('x', 1000))) FROM generate_series(1, 3000)});
+catch_up();
+$standby->poll_query_until('postgres', 'SELECT count(*) = 3000 FROM topics.long');
+my $cursor = $standby->background_psql('postgres', on_error_stop => 0);
+$cursor->query_safe('BEGIN; DECLARE c CURSOR FOR SELECT "offset" FROM topics.long; FETCH 1 FROM c');
+sql(q{SELECT kafka.produce('long', 'y')});
+catch_up();
+$standby->safe_psql('postgres', q{SELECT kafka_test.stop_arm('klog-build-begin', 'wait')});
+$reader = $standby->background_psql('postgres', on_error_stop => 0);
+$reader->query_until(qr/started/, q{
+\echo started
+SELECT count(*) FROM topics.long;
+});
+is($standby->safe_psql('postgres', q{SELECT kafka_test.stop_await('klog-build-begin')}), 't',
+	'a session builds');
+my $rows = () = $cursor->query('FETCH ALL FROM c') =~ /^\d+$/mg;
+is($rows, 2999, 'the other one reads to its end');
+$standby->safe_psql('postgres', q{SELECT kafka_test.stop_release('klog-build-begin')});
+$reader->quit;
+$cursor->quit;
+
 # ---- the first append to a file ended before its header and its segment were there
 sql(q{SELECT kafka.create_topic('v', 2)});
 sql(q{SELECT kafka_test.stop_arm('klog-segment-before-insert', 'error')});
