@@ -275,8 +275,9 @@ mark_turn(void)
 		{
 			KLogPartition *now_part = klog_attach(rel, part->partition, true);
 
+			/* looked at anew: the slot may have got another owner since */
 			if (now_part == part)
-				klog_write_mark(rel, part, 0, watermark);
+				klog_write_mark(rel, part, 0, klog_watermark(part));
 			RelationClose(rel);
 		}
 		else if (!gone)
