@@ -1,7 +1,7 @@
 """verify.py records|big TOPIC: compares what a client has produced with the common workload.
 
-The records by SQL, and by a raw fetch that they lie there as the codec made them that the client was
-told to use. Silent when all is as it should be.
+The records by SQL; and by a raw fetch, whether the client used the codec that it was told to.
+Silent when all is as it should be.
 """
 import os
 import struct
