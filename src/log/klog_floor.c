@@ -76,8 +76,8 @@ klog_raise_floor(Oid relid, int32 partition, int64 log_start, int64 next_offset)
 }
 
 /*
- * Something was appended, from first_offset up to next_offset.  Under the mutex, before the state says
- * so.
+ * Something was appended, from first_offset up to next_offset.  Under the mutex, before the state
+ * says so.
  */
 void
 klog_floor_appended(KLogPartition *part, int64 first_offset, int64 next_offset)

@@ -1,5 +1,5 @@
-# Floors: a partition restored from a dump gives no offset anew, although what had the last ones was not
-# in the dump.
+# Floors: a partition restored from a dump gives no offset anew, although what had the last ones was
+# not in the dump.
 use strict;
 use warnings;
 
@@ -46,8 +46,8 @@ sub ends_are
 	return;
 }
 
-# What kcat finds from an offset to the end; it fails when the offset is out of range, and would hang
-# if it could not get to the end.
+# What kcat finds from an offset to the end; it fails when the offset is out of range, and would
+# hang if it could not get to the end.
 sub read_from
 {
 	my ($topic, $offset) = @_;
