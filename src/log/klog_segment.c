@@ -570,6 +570,7 @@ klog_segment_open(Relation rel, KLogPartition *part, int32 partitions, int64 fir
 
 	/* Offsets go on from here even if the append that asked for it fails: the map says so. */
 	SpinLockAcquire(&part->mutex);
+	klog_floor_appended(part, first_offset, first_offset + 1);
 	part->next_offset = first_offset;
 	if (header->nentries == 1 && header->nmaps == 0)
 	{
