@@ -42,6 +42,7 @@
 
 const		KApiIo *kapi_io;
 int			kapi_broker;
+bool		kapi_standby;
 MemoryContext kapi_context;
 
 static int64 turn_now;
@@ -84,6 +85,7 @@ kapi_attach(const KApiIo * io, int broker)
 {
 	kapi_io = io;
 	kapi_broker = broker;
+	kapi_standby = RecoveryInProgress();
 	kapi_context = AllocSetContextCreate(CurrentMemoryContext, "kafka requests",
 										 ALLOCSET_DEFAULT_SIZES);
 	kapi_wait_init();
@@ -477,7 +479,7 @@ begin_step(KRequest * req)
 		kapi_close(req, NULL);
 		return;
 	}
-	if (req->entry->standby_error != 0 && RecoveryInProgress())
+	if (req->entry->standby_error != 0 && kapi_standby)
 	{
 		kapi_fail(req, req->entry->standby_error);
 		return;

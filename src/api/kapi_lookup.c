@@ -174,7 +174,7 @@ kapi_nodes(KApiConn * conn, KApiNodes * nodes)
 	kapi_endpoint(conn, &self->host, &self->port);
 	self->rack = kguc_rack != NULL && kguc_rack[0] != '\0' ? kapi_kstr(pstrdup(kguc_rack)) :
 		KSTR_NULL;
-	if (!RecoveryInProgress() || !knode_leader(&leader))
+	if (!kapi_standby || !knode_leader(&leader))
 		return;
 
 	/* A standby that has its primary's number, as after a base backup, is not told of. */

@@ -317,7 +317,7 @@ metadata_create(KRequest * req, MetaWork *work)
 	bool		may_create;
 
 	/* Versions before 4 cannot say no. */
-	if (!kguc_auto_create_topics || RecoveryInProgress() || work->all ||
+	if (!kguc_auto_create_topics || kapi_standby || work->all ||
 		(req->version >= 4 && !body->allow_auto_topic_creation))
 		return false;
 	may_create = kacl_topic_create(role);
