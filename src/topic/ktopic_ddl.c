@@ -29,6 +29,8 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_policy.h"
+#include "catalog/pg_publication.h"
+#include "catalog/pg_publication_rel.h"
 #include "catalog/pg_rewrite.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
@@ -63,6 +65,9 @@ typedef struct Change
 } Change;
 
 static Change *changes;
+
+/* The table whose columns this transaction altered last; what follows may rewrite it. */
+static Oid	altered_relid;
 
 /* The columns of a topic's table, in order; the last one's type is kafka.header[]. */
 static const struct
@@ -170,6 +175,7 @@ xact_callback(XactEvent event, void *arg)
 		if (change->dropped == commit)
 			klog_forget(change->relid);
 	changes = NULL;				/* goes with its context */
+	altered_relid = InvalidOid;
 }
 
 static void
@@ -199,9 +205,12 @@ subxact_callback(SubXactEvent event, SubTransactionId subid, SubTransactionId pa
 	}
 }
 
-/* A relation has just been created, and is in the relation cache. */
+/*
+ * A relation has just been created, and is in the relation cache.  internal: it is the new file of
+ * another one.
+ */
 static void
-relation_created(Oid relid, Oid am)
+relation_created(Oid relid, Oid am, bool internal)
 {
 	Relation	rel = RelationIdGetRelation(relid);
 	TupleDesc	desc;
@@ -223,6 +232,12 @@ relation_created(Oid relid, Oid am)
 	}
 	else if (rel->rd_rel->relam == am)
 	{
+		/*
+		 * VACUUM FULL copies the file.  ALTER COLUMN ... TYPE ... USING would give records other
+		 * values, though the columns look the same afterwards.
+		 */
+		if (internal && OidIsValid(altered_relid))
+			refuse(altered_relid, "rewrite", "Records never change. Use a view for other values.");
 		if (rel->rd_rel->relkind != RELKIND_RELATION)
 			ereport(ERROR,
 					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
@@ -268,6 +283,7 @@ column_altered(Oid relid, int attnum)
 		(attnum > (int) lengthof(columns) ||
 		 !column_is_right(attnum - 1, (Form_pg_attribute) GETSTRUCT(tuple), headers_type())))
 		refuse(relid, "change the columns of", COLUMNS_HINT);
+	altered_relid = relid;
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
 }
@@ -313,6 +329,32 @@ column_dropped(Oid relid)
 		refuse(relid, "drop a column of", COLUMNS_HINT);
 }
 
+/*
+ * Refuses tables of ours in those rows of pg_publication_rel.  FOR ALL TABLES and FOR TABLES IN
+ * SCHEMA name no table: there topics are passed over.
+ */
+static void
+refuse_published(Oid index, AttrNumber column, Oid oid, Oid am)
+{
+	Relation	catalog = table_open(PublicationRelRelationId, AccessShareLock);
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, column, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(oid));
+	scan = systable_beginscan(catalog, index, true, SnapshotSelf, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Oid			relid = ((Form_pg_publication_rel) GETSTRUCT(tuple))->prrelid;
+
+		if (is_log(relid, am))
+			refuse(relid, "publish",
+				   "Logical replication does not see records. Subscribe with a Kafka client, or use physical replication.");
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+}
+
 /* Something that names a relation in a column of its own catalog row was created. */
 static void
 attachment_created(Oid catalog, Oid oid, Oid am)
@@ -348,6 +390,14 @@ attachment_created(Oid catalog, Oid oid, Oid am)
 				is_log(((Form_pg_policy) GETSTRUCT(tuple))->polrelid, am))
 				refuse(((Form_pg_policy) GETSTRUCT(tuple))->polrelid, "create a policy on",
 					   "Kafka clients could not obey it. Use a view.");
+			break;
+		case PublicationRelRelationId:
+			refuse_published(PublicationRelObjectIndexId, Anum_pg_publication_rel_oid, oid, am);
+			break;
+		case PublicationRelationId:
+			/* With a list of tables, whose rows in pg_publication_rel come without a call. */
+			refuse_published(PublicationRelPrpubidIndexId, Anum_pg_publication_rel_prpubid, oid,
+							 am);
 			break;
 		case RewriteRelationId:
 			tuple = newest_row(catalog, RewriteOidIndexId, Anum_pg_rewrite_oid, oid);
@@ -429,7 +479,7 @@ ktopic_object_access(ObjectAccessType access, Oid class, Oid object, int sub, vo
 			if (class != RelationRelationId)
 				attachment_created(class, object, am);
 			else if (sub == 0)
-				relation_created(object, am);
+				relation_created(object, am, ((ObjectAccessPostCreate *) arg)->is_internal);
 			else if (is_log(object, am))
 				refuse(object, "add a column to", COLUMNS_HINT);
 			break;
