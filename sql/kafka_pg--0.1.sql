@@ -69,6 +69,8 @@ CREATE TABLE kafka.leader_epoch (
 COMMENT ON TABLE kafka.leader_epoch IS
   'the leader epoch of all partitions, and the server and timeline that it belongs to; one row';
 CREATE UNIQUE INDEX leader_epoch_one_row ON kafka.leader_epoch ((true));
+-- A publication FOR ALL TABLES must not keep a promoted server from updating it.
+ALTER TABLE kafka.leader_epoch REPLICA IDENTITY FULL;
 
 CREATE TABLE kafka.node (
   node_id int PRIMARY KEY,
