@@ -1,0 +1,185 @@
+# A full disk, for data, for temporary files and for WAL, and room again: what was acknowledged is
+# there, once; producers are held up or told, and go on.
+use strict;
+use warnings;
+
+use KafkaPg;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = KafkaPg->broker('main', start => 0, conf => <<'CONF', init => { extra => ['--wal-segsize=1'] });
+min_wal_size = 2MB
+max_wal_size = 8MB
+wal_recycle = off
+CONF
+$node->expect_full_disk;
+my $shim = $node->basedir . '/fullshim.so';
+my $full = $node->basedir . '/full';
+system_or_bail('cc', '-shared', '-fPIC', '-O1', '-o', $shim, 'test/crash/fullshim.c', '-ldl');
+
+sub start_with_shim
+{
+	local $ENV{LD_PRELOAD} = $shim;
+	local $ENV{FULLSHIM} = $full;
+	return $node->start;
+}
+
+sub sql { return $node->safe_psql('postgres', $_[0]); }
+
+sub fill
+{
+	my ($path) = @_;
+	append_to_file("$full.new", "$path\n");
+	rename "$full.new", $full or die;
+	return;
+}
+
+sub free { unlink $full or die; return; }
+
+my ($run, $out, $err);
+
+sub start_producer
+{
+	unlink $node->basedir . '/stop';
+	($out, $err) = ('', '');
+	local $ENV{KAFKA_BOOTSTRAP} = $node->bootstrap;
+	$run = IPC::Run::start([ '/usr/bin/python3', 'test/crash/steady', 'wire', $node->basedir . '/stop' ],
+		'>', \$out, '2>', \$err);
+	return;
+}
+
+# Waits until the producer has been told of so many more records.
+sub wait_for_acks
+{
+	my ($n) = @_;
+	my $before = () = $out =~ /^acked/mg;
+	my $timer = IPC::Run::timer(60);
+	$timer->start;
+	for (;;)
+	{
+		$run->pump_nb;
+		return 1 if (() = $out =~ /^acked/mg) >= $before + $n;
+		return 0 if $timer->is_expired;
+		select(undef, undef, undef, 0.05);
+	}
+}
+
+sub stop_producer
+{
+	my ($what) = @_;
+	append_to_file($node->basedir . '/stop', '');
+	ok(IPC::Run::finish($run), "$what: the producer ends") or diag($err);
+	like($out, qr/^left 0$/m, "$what: no record is without an answer");
+	my @acked = $out =~ /^acked (\d+)$/mg;
+	my %stored;
+	$stored{$_}++ for split /\n/, sql(q{SELECT kafka.to_text(key) FROM topics.wire});
+	is(join(' ', grep { ($stored{$_} // 0) != 1 } @acked), '', "$what: all that was acknowledged is there, once");
+	is(join(' ', grep { $stored{$_} > 1 } keys %stored), '', "$what: and nothing twice");
+	note("$what: " . @acked . ' acknowledged, failed: ' . join(',', $out =~ /^failed \d+ (\S+)/mg));
+	sql(q{SELECT kafka.drop_topic('wire'); SELECT kafka.create_topic('wire', 2)});
+	return;
+}
+
+start_with_shim();
+sql(q{CREATE EXTENSION kafka_pg; SELECT kafka.create_topic('wire', 2); SELECT kafka.create_topic('sql', 2);
+	CREATE TABLE ledger (n int);});
+
+# ------------------------------------------------------------------------------------------
+# No room for data
+# ------------------------------------------------------------------------------------------
+start_producer();
+ok(wait_for_acks(100), 'data: a producer');
+fill('/base/');
+# Everybody meets it: the file is used up, then nothing goes
+my ($code, $message);
+for (1 .. 200)
+{
+	($code, undef, $message) = $node->psql('postgres', q{INSERT INTO topics.sql (value)
+		SELECT convert_to(repeat('x', 1000), 'UTF8') FROM generate_series(1, 1000)});
+	last if $code;
+}
+like($message, qr/could not extend file .*No space left on device/, 'data: SQL is told');
+my $rows = sql('SELECT count(*) FROM topics.sql');
+is($rows % 1000, 0, 'data: nothing of the failed statement is there');
+for (1 .. 100)
+{
+	my $before = () = $out =~ /^acked/mg;
+	select(undef, undef, undef, 0.5);
+	$run->pump_nb;
+	last if $before == (() = $out =~ /^acked/mg);
+}
+is(sql('SELECT 1'), '1', 'data: the server lives');
+is(sql('SELECT count(*) FROM topics.sql'), $rows, 'data: what is there can be read');
+my $log_before = -s $node->logfile;
+sleep 1;
+my $log_grown = (-s $node->logfile) - $log_before;
+cmp_ok($log_grown, '<', 1e6, 'data: the log is not flooded');
+free();
+ok(wait_for_acks(100), 'data: the producer goes on when there is room');
+sql(q{INSERT INTO topics.sql (value) SELECT convert_to(repeat('x', 1000), 'UTF8') FROM generate_series(1, 1000)});
+is(sql('SELECT count(*) FROM topics.sql'), $rows + 1000, 'data: and so does SQL');
+stop_producer('data');
+is($node->problems, '', 'data: no problem in any topic');
+
+# ------------------------------------------------------------------------------------------
+# No room for temporary files
+# ------------------------------------------------------------------------------------------
+fill('/pgsql_tmp/');
+my $insert = q{INSERT INTO topics.sql (key, value)
+	SELECT 'temp', convert_to(repeat('x', 1000), 'UTF8') FROM generate_series(1, 2000)};
+($code, undef, $message) = $node->psql('postgres', qq{SET kafka_pg.produce_buffer_size = '64kB'; BEGIN;
+	$insert}, on_error_stop => 0);
+like($message, qr/could not write.*No space left on device/, 'temporary files: SQL is told');
+my $session = $node->background_psql('postgres', on_error_stop => 0);
+$session->query_safe(q{SET kafka_pg.produce_buffer_size = '64kB'; BEGIN;
+	INSERT INTO topics.sql (key) VALUES ('kept'); SAVEPOINT s});
+$session->query($insert);
+$session->query('ROLLBACK TO s');
+free();
+$session->query("$insert; COMMIT");
+$session->quit;
+is(sql(q{SELECT kafka.to_text(key), count(*) FROM topics.sql WHERE key IS NOT NULL
+		GROUP BY 1 ORDER BY 1}),
+	"kept|1\ntemp|2000", 'temporary files: a savepoint takes back what failed, and there is room again');
+
+# ------------------------------------------------------------------------------------------
+# No room for WAL: the server stops itself, again and again
+# ------------------------------------------------------------------------------------------
+start_producer();
+ok(wait_for_acks(100), 'WAL: a producer');
+my $acked = 0;
+fill('/pg_wal/');
+for my $i (1 .. 100000)
+{
+	($code) = $node->psql('postgres', qq{BEGIN; INSERT INTO ledger SELECT $i;
+		INSERT INTO topics.sql (key, value) SELECT '$i', convert_to(repeat('y', 1000), 'UTF8') FROM generate_series(1, 200); COMMIT});
+	last if $code;
+	$acked = $i;
+}
+isnt($code, 0, 'WAL: SQL cannot commit');
+like(slurp_file($node->logfile), qr/PANIC: .*No space left on device/, 'WAL: the server stops, as Postgres does');
+# It tries to come back by itself; when its recovery meets the full disk it is gone.
+my $pid = $node->{_pid};
+for (1 .. 50)
+{
+	last if !kill(0, $pid);
+	select(undef, undef, undef, 0.1);
+}
+free();
+if (!kill(0, $pid))
+{
+	$node->{_pid} = undef;
+	start_with_shim();
+}
+$node->wait_for_server;
+ok(wait_for_acks(100), 'WAL: the producer goes on when there is room');
+is(sql("SELECT count(*) FROM generate_series(1, $acked) g WHERE g NOT IN (SELECT n FROM ledger)"), '0',
+	'WAL: what was committed is in the table');
+sql(q{CREATE VIEW y AS SELECT kafka.to_text(key) AS n FROM topics.sql WHERE value LIKE 'yy%'});
+is(sql(q{SELECT count(*) FROM ((SELECT n::text FROM ledger EXCEPT SELECT n FROM y)
+		UNION ALL (SELECT n FROM y EXCEPT SELECT n::text FROM ledger)) q}), '0',
+	'WAL: and in the topic');
+stop_producer('WAL');
+is($node->problems, '', 'WAL: no problem in any topic');
+
+KafkaPg::done();
