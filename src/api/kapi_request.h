@@ -146,8 +146,8 @@ extern const KApiIo *kapi_io;
 extern int	kapi_broker;		/* number of this process */
 
 /*
- * Started during recovery: this process answers as a standby to its end, which comes soon after that
- * of recovery.  Others serve the primary that the server becomes.
+ * Started during recovery: this process answers as a standby to its end, which comes soon after
+ * that of recovery.  Others serve the primary that the server becomes.
  */
 extern bool kapi_standby;
 extern MemoryContext kapi_context;
