@@ -479,6 +479,12 @@ begin_step(KRequest * req)
 		kapi_close(req, NULL);
 		return;
 	}
+	if (!req->entry->anonymous && !OidIsValid(kapi_role(req)))
+	{
+		/* The role does not exist, as the log says; what PUBLIC may do is not meant for strangers. */
+		kapi_close(req, NULL);
+		return;
+	}
 	if (req->entry->standby_error != 0 && kapi_standby)
 	{
 		kapi_fail(req, req->entry->standby_error);

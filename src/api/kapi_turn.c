@@ -166,7 +166,7 @@ kapi_role(KRequest * req)
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
 					 errmsg("role \"%s\" of kafka_pg.anonymous_role does not exist",
 							kguc_anonymous_role),
-					 errhint("Kafka clients have no rights until it is created.")));
+					 errhint("Kafka clients are refused until it is created.")));
 	}
 	return role;
 }
