@@ -236,14 +236,17 @@ mark_turn(void)
 {
 	static TimestampTz last = 0;
 	TimestampTz now = GetCurrentTimestamp();
-	int			list[MARK_LIST];
-	int			n = 0;
+	/* kept, so that an ERROR in one leaves the others to the next turn */
+	static int	list[MARK_LIST];
+	static int	n = 0;
+	static int	at = 0;
 	bool		again;
 
 	SpinLockAcquire(&klog_shared->mutex);
-	if (TimestampDifferenceExceeds(last, now, MARK_MS))
+	if (at == n && TimestampDifferenceExceeds(last, now, MARK_MS))
 	{
 		last = now;
+		n = at = 0;
 		while (n < MARK_LIST && klog_shared->mark_head != KLOG_NO_INDEX)
 		{
 			KLogPartition *part = &klog_partitions[klog_shared->mark_head];
@@ -255,9 +258,9 @@ mark_turn(void)
 	}
 	again = klog_shared->mark_head != KLOG_NO_INDEX;
 	SpinLockRelease(&klog_shared->mutex);
-	for (int i = 0; i < n; i++)
+	while (at < n)
 	{
-		KLogPartition *part = &klog_partitions[list[i]];
+		KLogPartition *part = &klog_partitions[list[at++]];
 		int64		watermark = klog_watermark(part);
 		Relation	rel;
 		bool		gone;
@@ -294,9 +297,13 @@ long
 klog_keeper_turn(void)
 {
 	long		wait = mark_turn() ? MARK_MS : -1;
-	int			again[64];
-	int			nagain = 0;
+	static int	again[64];
+	static int	nagain = 0;
 	KLogPartition *part;
+
+	/* those of a turn that an ERROR cut short */
+	while (nagain > 0)
+		(void) keeper_list(&klog_partitions[again[--nagain]], false);
 
 	/* one at a time: an ERROR leaves the others on the list */
 	while (nagain < (int) lengthof(again) && (part = keeper_take()) != NULL)
@@ -327,7 +334,7 @@ klog_keeper_turn(void)
 		CommitTransactionCommand();
 	}
 	/* without a wake-up, or the pause before the next try would end at once */
-	for (int i = 0; i < nagain; i++)
-		(void) keeper_list(&klog_partitions[again[i]], false);
+	while (nagain > 0)
+		(void) keeper_list(&klog_partitions[again[--nagain]], false);
 	return wait;
 }

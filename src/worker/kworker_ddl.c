@@ -23,6 +23,9 @@
 #include "topic/ktopic.h"
 #include "worker/kworker_int.h"
 
+/* Longest wait for a lock on a table. */
+#define DDL_LOCK_MS		5000
+
 #define DDL_REQUESTS 32
 #define DDL_CONFIG_SIZE 16384
 #define DDL_IDLE_MS 30000
@@ -291,7 +294,11 @@ ddl_execute(void *arg)
 	int			context;
 	bool		wrote = true;
 
-	snprintf(timeout, sizeof(timeout), "%d", Max(request->timeout_ms, 1));
+	/*
+	 * Not as long as the client would wait: the lock that is waited for keeps brokers from the topic, and
+	 * this process from all other topics.
+	 */
+	snprintf(timeout, sizeof(timeout), "%d", Max(Min(request->timeout_ms, DDL_LOCK_MS), 1));
 	SetConfigOption("lock_timeout", timeout, PGC_SUSET, PGC_S_OVERRIDE);
 
 	StartTransactionCommand();
