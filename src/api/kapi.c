@@ -481,7 +481,10 @@ begin_step(KRequest * req)
 	}
 	if (!req->entry->anonymous && !OidIsValid(kapi_role(req)))
 	{
-		/* The role does not exist, as the log says; what PUBLIC may do is not meant for strangers. */
+		/*
+		 * The role does not exist, as the log says; what PUBLIC may do is not meant for
+		 * strangers.
+		 */
 		kapi_close(req, NULL);
 		return;
 	}

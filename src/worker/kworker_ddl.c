@@ -295,8 +295,8 @@ ddl_execute(void *arg)
 	bool		wrote = true;
 
 	/*
-	 * Not as long as the client would wait: the lock that is waited for keeps brokers from the topic, and
-	 * this process from all other topics.
+	 * Not as long as the client would wait: the lock that is waited for keeps brokers from the
+	 * topic, and this process from all other topics.
 	 */
 	snprintf(timeout, sizeof(timeout), "%d", Max(Min(request->timeout_ms, DDL_LOCK_MS), 1));
 	SetConfigOption("lock_timeout", timeout, PGC_SUSET, PGC_S_OVERRIDE);

@@ -106,7 +106,8 @@ $node->PostgreSQL::Test::Cluster::command_ok([ 'pg_amcheck', 'postgres' ], 'pg_a
 # pg_dump's variants
 # ------------------------------------------------------------------------------------------
 sql(q{DROP PUBLICATION everything, h; SELECT pg_drop_replication_slot('slot');
-	DROP EXTENSION amcheck, pgstattuple, pg_surgery, pgrowlocks, pg_visibility, pageinspect, pg_prewarm, pg_freespacemap});
+	DROP EXTENSION amcheck, pgstattuple, pg_surgery, pgrowlocks, pg_visibility, pageinspect,
+		pg_prewarm, pg_freespacemap});
 my $facts = q{SELECT t::text FROM topics.t t ORDER BY partition, "offset"; SELECT name, id FROM kafka.topics ORDER BY 1};
 my $before = sql($facts);
 my $target = KafkaPg->broker('target', extension => 0);
