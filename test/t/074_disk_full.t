@@ -84,12 +84,14 @@ start_with_shim();
 sql(q{CREATE EXTENSION kafka_pg; SELECT kafka.create_topic('wire', 2); SELECT kafka.create_topic('sql', 2);
 	CREATE TABLE ledger (n int);});
 
+my $data = '/base/' . sql(q{SELECT oid FROM pg_database WHERE datname = 'postgres'}) . '/';
+
 # ------------------------------------------------------------------------------------------
 # No room for data
 # ------------------------------------------------------------------------------------------
 start_producer();
 ok(wait_for_acks(100), 'data: a producer');
-fill('/base/');
+fill($data);
 # Everybody meets it: the file is used up, then nothing goes
 my ($code, $message);
 for (1 .. 200)
@@ -119,6 +121,32 @@ ok(wait_for_acks(100), 'data: the producer goes on when there is room');
 sql(q{INSERT INTO topics.sql (value) SELECT convert_to(repeat('x', 1000), 'UTF8') FROM generate_series(1, 1000)});
 is(sql('SELECT count(*) FROM topics.sql'), $rows + 1000, 'data: and so does SQL');
 stop_producer('data');
+is($node->problems, '', 'data: no problem in any topic');
+
+# The first record of all, and a batch that is larger than a WAL record
+sql(q{SELECT kafka.create_topic('first', 3);
+	SELECT kafka.create_topic('large', 1, '{"max.message.bytes": 33554432}');
+	SELECT kafka.produce('large', 'small')});
+fill($data);
+for my $statement (q{SELECT kafka.produce('first', 'x', partition => 2)},
+	q{INSERT INTO topics.large (value) SELECT convert_to(repeat('x', 20000000), 'UTF8')},
+	q{BEGIN; SELECT kafka.produce('first', 'x', partition => 1);
+		INSERT INTO topics.large (value) SELECT convert_to(repeat('x', 20000000), 'UTF8'); COMMIT})
+{
+	(undef, undef, $message) = $node->psql('postgres', $statement);
+	like($message, qr/could not extend file .*No space left on device/, 'data: SQL is told again');
+}
+($code, undef, $message) = $node->kcat({ in => "x\n", ok => 0 },
+	'-P', '-t', 'first', '-p', 0, '-X', 'message.timeout.ms=1000');
+isnt($code, 0, 'data: and so is a client');
+is($node->problems, '', 'data: no problem in any topic while it is full');
+free();
+is(sql(q{INSERT INTO topics.large (value) SELECT convert_to(repeat('y', 20000000), 'UTF8');
+		SELECT string_agg(length(value) || right(kafka.to_text(value), 1), ' ' ORDER BY "offset") FROM topics.large}),
+	'5l 20000000y', 'data: a large record when there is room');
+$node->kcat({ in => "y\n" }, '-P', '-t', 'first', '-p', $_) for 0 .. 2;
+is(sql(q{SELECT partition, kafka.to_text(value) FROM topics.first WHERE value = 'y' ORDER BY 1}), "0|y\n1|y\n2|y",
+	'data: and the first records');
 is($node->problems, '', 'data: no problem in any topic');
 
 # ------------------------------------------------------------------------------------------
