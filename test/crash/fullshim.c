@@ -6,7 +6,9 @@
  * if its path contains one of the control file's lines ("/pg_wal/", "/base/").  What has its blocks
  * already can be overwritten, as on a real file system.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -180,6 +180,20 @@ sub wait_for_server
 	die 'node "' . $self->name . "\" does not come back\n" . $self->_log_tail;
 }
 
+# Waits until Kafka clients are served: a little later than SQL after a start or a promotion.
+sub wait_for_kafka
+{
+	my ($self) = @_;
+
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		my ($code) = $self->kcat({ ok => 0 }, '-L');
+		return if $code == 0;
+		select(undef, undef, undef, 0.1);
+	}
+	die 'node "' . $self->name . "\" does not serve Kafka clients\n" . $self->_log_tail;
+}
+
 sub _log_tail
 {
 	my ($self) = @_;

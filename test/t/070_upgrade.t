@@ -31,6 +31,7 @@ $old->psql('postgres', q{
 	SELECT kafka_test.stop_arm('ktable-after-append', 'error');
 	SELECT kafka.produce('orders', 'dead', partition => 1);
 	SELECT kafka_test.stop_release('ktable-after-append')}, on_error_stop => 0);
+$old->wait_for_kafka;
 $old->kcat({ in => "by kcat\n" }, '-P', '-t', 'orders', '-p', '2');
 $old->safe_psql('postgres', 'DROP SCHEMA kafka_test CASCADE');
 
@@ -80,6 +81,7 @@ is($new->safe_psql('postgres', q{SELECT kafka.produce('orders', 'after', partiti
 	"0\n1", 'numbering goes on');
 is($new->safe_psql('postgres', q{SELECT max(leader_epoch) FROM kafka.partitions}), $epoch + 1,
 	'in the next leader epoch');
+$new->wait_for_kafka;
 $new->kcat({ in => "to new\n" }, '-P', '-t', 'orders', '-p', '2');
 is($new->kcat('-C', '-t', 'orders', '-p', '2', '-o', '-1', '-c', '1', '-e', '-q'), "to new\n", 'kcat writes and reads');
 $new->safe_psql('postgres', 'VACUUM (FREEZE, ANALYZE)');

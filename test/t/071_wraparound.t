@@ -163,6 +163,7 @@ for my $round (@rounds)
 	sql("SELECT kafka.produce('$_', 'd')") for @topics;
 	$expected{$_} .= ' d' for @topics;
 	check_rows('all go on');
+	$node->wait_for_kafka;
 	is($node->kcat('-C', '-t', $topic, '-e', '-q', '-f', '%s '), 'a b c d ', 'for a Kafka client, too');
 }
 

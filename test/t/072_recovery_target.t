@@ -36,6 +36,7 @@ SELECT kafka.produce('sql', 'rolled back', 'gone');
 ROLLBACK;
 SQL
 chdir $node->basedir or die;
+$node->wait_for_kafka;
 my @load = (
 	IPC::Run::start([ 'pgbench', '-n', '-c', '2', '-T', '60', '-f', $script, $node->connstr('postgres') ],
 		'>', \my $bench_out, '2>', \my $bench_err),
@@ -115,6 +116,7 @@ for my $kind ('immediate', 'xid', 'name', 'lsn', 'time')
 	# It goes on: in another epoch, with the next offsets, for SQL and for clients
 	$restored->poll_query_until('postgres', "SELECT epoch > $epoch FROM kafka.leader_epoch") or die 'no new epoch';
 	my $next = $query->(q{SELECT end_offset FROM kafka.partitions WHERE topic = 'wire' AND partition = 1});
+	$restored->wait_for_kafka;
 	$restored->kcat({ in => "after\n" }, '-P', '-X', 'enable.idempotence=true', '-t', 'wire', '-p', 1);
 	is($restored->kcat('-C', '-t', 'wire', '-p', 1, '-o', -1, '-c', 1, '-e', '-q', '-f', '%o %s'), "$next after",
 		"$kind: a client goes on");

@@ -91,6 +91,7 @@ sub goes_on
 	my ($server, $what) = @_;
 	my $next = $server->safe_psql('postgres',
 		q{SELECT end_offset FROM kafka.partitions WHERE topic = 'wire' AND partition = 1});
+	$server->wait_for_kafka;
 	$server->kcat({ in => "after\n" }, '-P', '-X', 'enable.idempotence=true', '-t', 'wire', '-p', 1);
 	is($server->kcat('-C', '-t', 'wire', '-p', 1, '-o', -1, '-c', 1, '-e', '-q', '-f', '%o %s'), "$next after",
 		"$what: a client goes on");
@@ -101,6 +102,7 @@ sub goes_on
 # pg_basebackup under load
 # ------------------------------------------------------------------------------------------
 chdir $node->basedir or die;
+$node->wait_for_kafka;
 start_load();
 wait_for_more();
 $node->backup('one', backup_options => [ '--manifest-checksums=SHA256' ]);

@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 
+use Cwd qw(abs_path);
 use KafkaPg;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -13,9 +14,8 @@ max_wal_size = 8MB
 wal_recycle = off
 CONF
 $node->expect_full_disk;
-my $shim = $node->basedir . '/fullshim.so';
+my $shim = abs_path('build/crash/fullshim.so');
 my $full = $node->basedir . '/full';
-system_or_bail('cc', '-shared', '-fPIC', '-O1', '-o', $shim, 'test/crash/fullshim.c', '-ldl');
 
 sub start_with_shim
 {
@@ -89,6 +89,7 @@ my $data = '/base/' . sql(q{SELECT oid FROM pg_database WHERE datname = 'postgre
 # ------------------------------------------------------------------------------------------
 # No room for data
 # ------------------------------------------------------------------------------------------
+$node->wait_for_kafka;
 start_producer();
 ok(wait_for_acks(100), 'data: a producer');
 fill($data);

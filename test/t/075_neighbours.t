@@ -23,6 +23,7 @@ sql(q{BEGIN; INSERT INTO h VALUES (2, 'both'); SELECT kafka.produce('t', 'both')
 	SAVEPOINT s; INSERT INTO h VALUES (4, 'sub'); INSERT INTO topics.t (partition, "offset") VALUES (1, 100);
 	RELEASE s; COMMIT});
 sql(q{BEGIN; SELECT kafka.produce('t', 'gone'); INSERT INTO h VALUES (5, 'gone'); ROLLBACK});
+$node->wait_for_kafka;
 $node->kcat({ in => join("\n", 1 .. 100) }, '-P', '-t', 't', '-p', 0);
 sql('VACUUM topics.t');
 my $decode = q{SELECT data FROM pg_logical_slot_%s_changes('slot', NULL, NULL,
@@ -49,6 +50,7 @@ my $applied = q{SELECT string_agg(kafka.to_text(key), ' ' ORDER BY kafka.to_text
 $subscriber->poll_query_until('postgres', $applied, '1 2 4') or die 'no initial copy';
 sql(q{BEGIN; INSERT INTO h VALUES (6, 'x'), (7, 'x'); SELECT kafka.produce('t', 'x'); COMMIT});
 ok($subscriber->poll_query_until('postgres', $applied, '1 2 4 6 7'), 'a trigger of a subscriber produces');
+$subscriber->wait_for_kafka;
 is($subscriber->kcat('-C', '-t', 'applied', '-e', '-q', '-o', '-2', '-f', '%k '), '6 7 ',
 	'for Kafka clients, in the order of the commits');
 $subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION s');
@@ -130,7 +132,7 @@ for my $options ([['--inserts']], [[ '--column-inserts', '--rows-per-insert=50' 
 $target->safe_psql('postgres', q{CREATE EXTENSION kafka_pg; SELECT kafka.create_topic('t', 2)});
 $node->PostgreSQL::Test::Cluster::command_ok([ 'pg_dump', '--data-only', '-t', 'topics.t', '-f', $dump, 'postgres' ], 'pg_dump -t');
 $target->safe_psql('postgres', "\\i $dump");
-is($target->safe_psql('postgres', (split /; /, $facts)[0]), sql((split /; /, $facts)[0]), 'the records of one topic into another');
+is($target->safe_psql('postgres', (split /;/, $facts)[0]), sql((split /;/, $facts)[0]), 'the records of one topic into another');
 
 # ------------------------------------------------------------------------------------------
 # A promoted server raises its leader epoch, also with a publication that holds that table
