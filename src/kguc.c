@@ -37,6 +37,7 @@ int			kguc_max_partitions;
 int			kguc_max_pending_appends;
 int			kguc_max_producer_ids;
 int			kguc_producer_id_expiration;
+int			kguc_max_fetch_sessions;
 int			kguc_produce_buffer_size;
 bool		kguc_test_ack_before_flush;
 char	   *kguc_test_stop_points;
@@ -196,6 +197,12 @@ define_caps(void)
 							"One for each transaction and partition.",
 							&kguc_max_pending_appends, 16384, 64, 4000000,
 							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_pg.max_fetch_sessions",
+							"Number of consumers whose partitions are remembered between fetches.",
+							"Shared out among the brokers. Consumers beyond that name all their partitions every time.",
+							&kguc_max_fetch_sessions, 1000, 1, 1000000,
+							PGC_SIGHUP, 0,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("kafka_pg.max_producer_ids",
 							"Number of idempotent producers that shared memory has room for.",

@@ -7,7 +7,8 @@
  * watermarks to move.  Records are copied once, from shared buffers into the memory from which
  * they are sent.
  *
- * There are no sessions yet: every fetch is a full one, and answered with session id 0.
+ * Which partitions a request is about, and which of them are answered, is a matter of its session:
+ * kapi_session.c.
  */
 #include "postgres.h"
 
@@ -15,7 +16,9 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "api/kapi_epoch.h"
 #include "api/kapi_request.h"
+#include "api/kapi_session.h"
 #include "api/kapi_wait.h"
 
 /* One answer carries no more, except that its first batch is always whole. */
@@ -35,10 +38,6 @@
 
 /* Ask the readers again for pages that do not come, after that. */
 #define COLD_AGAIN			200 /* ms */
-
-#define SESSION_NONE		0
-#define SESSION_EPOCH_INITIAL	0
-#define SESSION_EPOCH_FINAL	(-1)
 
 /*
  * Where a connection's last reads of some partitions ended, and how much they gave.  Two partitions
@@ -63,7 +62,11 @@ struct KFetchCache
 
 typedef struct FetchWork
 {
-	KFetchResponse resp;
+	KFetchContext context;
+	KFetchPart *parts;			/* to be fetched ... */
+	KFetchResponsePartition *outs;	/* ... and what they gave */
+	bool	   *refused;		/* not even looked at: answered behind the others */
+	int32		nparts;
 	int64		deadline;
 	int64		cold_deadline;
 	Size		min_bytes;
@@ -104,7 +107,7 @@ cache_entry(KApiConn * conn, Oid relid, int32 partition)
 	return entry;
 }
 
-/* An answer with all partitions of the request, none of them read. */
+/* An answer with all partitions of the request as it stands, none of them read. */
 static void
 make_response(KRequest * req, KFetchResponse * resp)
 {
@@ -271,12 +274,20 @@ fetch_partition(KRequest * req, const KTopic * topic, const KFetchRequestPartiti
 	int64		high;
 	Size		max;
 	KLogPosition cold = KLOG_NO_POSITION;
-	KLogResult	result;
+	KLogResult	result = KLOG_OK;
 
 	if (error != 0)
 	{
 		work->failed = true;
 		set_empty(out, error);
+		if (error == KERR_FENCED_LEADER_EPOCH)
+		{
+			KApiNodes	nodes;
+
+			kapi_nodes(req->conn, &nodes);
+			out->current_leader.leader_id = nodes.node[nodes.leader].id;
+			out->current_leader.leader_epoch = kepoch_current();
+		}
 		return;
 	}
 	rel = kapi_relation(topic->relid, AccessShareLock, &busy);
@@ -296,6 +307,35 @@ fetch_partition(KRequest * req, const KTopic * topic, const KFetchRequestPartiti
 
 	start = klog_log_start(part);
 	high = klog_high_watermark(part);
+	if (in->last_fetched_epoch >= 0 && req->version >= 12)
+	{
+		KLogEpochEnd end = {-1, -1};
+
+		result = kapi_epoch_end(rel, part, in->last_fetched_epoch, &end, &cold);
+		set_empty(out, 0);
+		if (result == KLOG_COLD)
+		{
+			work->cold = true;
+			return;
+		}
+		if (result != KLOG_OK || end.end_offset < 0)
+		{
+			work->failed = true;
+			set_empty(out, result != KLOG_OK ? storage_error(req) : KERR_OFFSET_OUT_OF_RANGE);
+			return;
+		}
+		if (end.epoch < in->last_fetched_epoch || end.end_offset < in->fetch_offset)
+		{
+			/* What the client has read is not what is here: it goes back to where they part. */
+			work->failed = true;
+			out->diverging_epoch.epoch = end.epoch;
+			out->diverging_epoch.end_offset = end.end_offset;
+			out->high_watermark = high;
+			out->last_stable_offset = high;
+			out->log_start_offset = start;
+			return;
+		}
+	}
 	if (in->fetch_offset < start ||
 		(in->fetch_offset > high && in->fetch_offset > klog_end_offset(part)))
 	{
@@ -344,6 +384,25 @@ fetch_partition(KRequest * req, const KTopic * topic, const KFetchRequestPartiti
 	}
 }
 
+/* The topic of parts[i]; *last is that of the part before, if it is the same. */
+static const KTopic *
+part_topic(KRequest * req, int32 i, const KTopic * last, bool *busy)
+{
+	FetchWork  *work = req->work;
+	KFetchPart *part = &work->parts[i];
+
+	*busy = false;
+	if (req->version >= 13)
+	{
+		if (last != NULL && memcmp(&part[-1].topic_id, &part->topic_id, sizeof(KUuid)) == 0)
+			return last;
+		return kapi_topic_by_uuid(&part->topic_id, busy);
+	}
+	if (last != NULL && part[-1].topic.data == part->topic.data)
+		return last;
+	return kapi_topic(part->topic, busy);
+}
+
 /* One attempt at all partitions. */
 static void
 attempt(KRequest * req)
@@ -352,44 +411,46 @@ attempt(KRequest * req)
 	FetchWork  *work = req->work;
 	Oid			role = kapi_role(req);
 	bool		follower = body->replica_id >= 0 || body->replica_state.replica_id >= 0;
+	const		KTopic *topic = NULL;
+	bool		may = false;
 
 	MemoryContextReset(work->records);
 	work->total = 0;
 	work->busy = work->cold = work->failed = work->readable = false;
-	for (int32 i = 0; i < work->resp.responses.count; i++)
+	for (int32 i = 0; i < work->nparts; i++)
 	{
-		KFetchRequestTopic *in = &body->topics.items[i];
-		KFetchResponseTopic *out = &work->resp.responses.items[i];
+		KFetchRequestPartition *in = &work->parts[i].in;
+		KFetchResponsePartition *out = &work->outs[i];
+		const		KTopic *last = topic;
+		int16		error = 0;
 		bool		busy;
-		const		KTopic *topic;
-		bool		may;
 
-		topic = req->version >= 13 ? kapi_topic_by_uuid(&in->topic_id, &busy) :
-			kapi_topic(in->topic, &busy);
-		may = topic != NULL && !follower && kacl_topic_read(topic->relid, role);
-		for (int32 p = 0; p < out->partitions.count; p++)
+		topic = part_topic(req, i, last, &busy);
+		if (topic != last)
+			may = topic != NULL && !follower && kacl_topic_read(topic->relid, role);
+		out->diverging_epoch.epoch = -1;
+		out->diverging_epoch.end_offset = -1;
+		if (busy)
 		{
-			KFetchRequestPartition *in_part = &in->partitions.items[p];
-			KFetchResponsePartition *out_part = &out->partitions.items[p];
-
-			if (busy)
-			{
-				work->busy = work->readable = true;
-				set_empty(out_part, 0);
-			}
-			else if (topic == NULL)
-				set_empty(out_part, req->version >= 13 ? KERR_UNKNOWN_TOPIC_ID :
-						  KERR_UNKNOWN_TOPIC_OR_PARTITION);
-			else if (!may)
-				set_empty(out_part, KERR_TOPIC_AUTHORIZATION_FAILED);
-			else if (in_part->partition < 0 || in_part->partition >= topic->partitions)
-				set_empty(out_part, KERR_UNKNOWN_TOPIC_OR_PARTITION);
-			else
-			{
-				work->readable = true;
-				fetch_partition(req, topic, in_part, out_part);
-			}
+			work->busy = work->readable = true;
+			set_empty(out, 0);
+			continue;
 		}
+		if (topic == NULL)
+			error = req->version >= 13 ? KERR_UNKNOWN_TOPIC_ID :
+				KERR_UNKNOWN_TOPIC_OR_PARTITION;
+		else if (!may)
+			error = KERR_TOPIC_AUTHORIZATION_FAILED;
+		else if (in->partition < 0 || in->partition >= topic->partitions)
+			error = KERR_UNKNOWN_TOPIC_OR_PARTITION;
+		work->refused[i] = error != 0;
+		if (error != 0)
+		{
+			set_empty(out, error);
+			continue;
+		}
+		work->readable = true;
+		fetch_partition(req, topic, in, out);
 	}
 }
 
@@ -397,30 +458,99 @@ attempt(KRequest * req)
 static void
 watch_partitions(KRequest * req)
 {
-	const		KFetchRequest *body = req->body;
 	FetchWork  *work = req->work;
+	const		KTopic *topic = NULL;
 
-	for (int32 i = 0; i < work->resp.responses.count; i++)
+	for (int32 i = 0; i < work->nparts; i++)
 	{
-		KFetchRequestTopic *in = &body->topics.items[i];
-		KFetchResponseTopic *out = &work->resp.responses.items[i];
+		KFetchResponsePartition *out = &work->outs[i];
 		bool		busy;
-		const		KTopic *topic;
 
-		topic = req->version >= 13 ? kapi_topic_by_uuid(&in->topic_id, &busy) :
-			kapi_topic(in->topic, &busy);
-		if (topic == NULL)
-			continue;
-		for (int32 p = 0; p < out->partitions.count; p++)
+		topic = part_topic(req, i, topic, &busy);
+		if (topic != NULL && out->error_code == 0 && out->high_watermark >= 0)
+			kapi_wait_data(req, topic->relid, out->partition_index,
+						   Max(out->high_watermark, work->parts[i].in.fetch_offset), fetch_step);
+	}
+}
+
+/* Are these partitions of one topic? */
+static bool
+same_topic(const KFetchPart * a, const KFetchPart * b)
+{
+	return a->topic.len == b->topic.len &&
+		(a->topic.len <= 0 || memcmp(a->topic.data, b->topic.data, a->topic.len) == 0) &&
+		memcmp(&a->topic_id, &b->topic_id, sizeof(KUuid)) == 0;
+}
+
+/*
+ * The answer has those that were refused last, as Kafka's, and neighbours of one topic together.
+ */
+static void
+fetch_answer(KRequest * req)
+{
+	FetchWork  *work = req->work;
+	KFetchResponse resp;
+	const		KMsgDesc *desc;
+	KFetchResponsePartition *items;
+	Size		most = Max(work->nparts, 1);
+	const		KFetchPart **parts = palloc_extended(most * sizeof(KFetchPart *),
+													 MCXT_ALLOC_HUGE);
+	KFetchResponsePartition **outs = palloc_extended(most * sizeof(KFetchResponsePartition *),
+													 MCXT_ALLOC_HUGE);
+	bool		fenced = false;
+	int32		n = 0;
+
+	for (int refused = 0; refused <= 1; refused++)
+	{
+		for (int32 i = 0; i < work->nparts; i++)
 		{
-			KFetchResponsePartition *out_part = &out->partitions.items[p];
-
-			if (out_part->error_code == 0 && out_part->high_watermark >= 0)
-				kapi_wait_data(req, topic->relid, out_part->partition_index,
-							   Max(out_part->high_watermark, in->partitions.items[p].fetch_offset),
-							   fetch_step);
+			if (work->refused[i] != (bool) refused)
+				continue;
+			parts[n] = &work->parts[i];
+			outs[n++] = &work->outs[i];
 		}
 	}
+	kmsg_init(&kmsg_fetch_response, &resp);
+	resp.error_code = kapi_session_end(req, &work->context, parts, outs, &n, &resp.session_id);
+	if (resp.error_code != 0)
+		n = 0;
+
+	resp.responses.count = 0;
+	resp.responses.items = kapi_items(&kmsg_fetch_response, offsetof(KFetchResponse, responses),
+									  n, &desc);
+	items = kapi_items(desc, offsetof(KFetchResponseTopic, partitions), n, NULL);
+	for (int32 i = 0; i < n; i++)
+	{
+		KFetchResponseTopic *topic;
+
+		if (i == 0 || !same_topic(parts[i], parts[i - 1]))
+		{
+			topic = &resp.responses.items[resp.responses.count++];
+			topic->topic = parts[i]->topic;
+			topic->topic_id = parts[i]->topic_id;
+			topic->partitions.items = &items[i];
+			topic->partitions.count = 0;
+		}
+		topic = &resp.responses.items[resp.responses.count - 1];
+		topic->partitions.items[topic->partitions.count++] = *outs[i];
+		fenced |= outs[i]->error_code == KERR_FENCED_LEADER_EPOCH;
+	}
+	if (fenced && req->version >= 16)
+	{
+		KApiNodes	nodes;
+		KApiNode   *leader;
+
+		kapi_nodes(req->conn, &nodes);
+		leader = &nodes.node[nodes.leader];
+		resp.node_endpoints.count = 1;
+		resp.node_endpoints.items = kapi_items(&kmsg_fetch_response,
+											   offsetof(KFetchResponse, node_endpoints), 1, NULL);
+		resp.node_endpoints.items[0].node_id = leader->id;
+		resp.node_endpoints.items[0].host = leader->host;
+		resp.node_endpoints.items[0].port = leader->port;
+		resp.node_endpoints.items[0].rack = leader->rack;
+	}
+	kapi_answer(req, &resp);
 }
 
 static void
@@ -462,7 +592,7 @@ fetch_step(KRequest * req)
 	}
 	if (late || work->failed || !work->readable || work->total >= work->min_bytes)
 	{
-		kapi_answer(req, &work->resp);
+		fetch_answer(req);
 		return;
 	}
 
@@ -480,22 +610,26 @@ kapi_fetch(KRequest * req)
 {
 	const		KFetchRequest *body = req->body;
 	FetchWork  *work;
+	int16		error;
+	const		KMsgDesc *desc;
 
-	/* An incremental fetch belongs to a session, and there is none. */
-	if (body->session_epoch != SESSION_EPOCH_INITIAL && body->session_epoch != SESSION_EPOCH_FINAL)
+	work = palloc0(sizeof(FetchWork));
+	error = kapi_session_begin(req, &work->context, &work->parts, &work->nparts);
+	if (error != 0)
 	{
 		KFetchResponse resp;
 
 		kmsg_init(&kmsg_fetch_response, &resp);
-		resp.error_code = KERR_FETCH_SESSION_ID_NOT_FOUND;
-		resp.session_id = SESSION_NONE;
+		resp.error_code = error;
 		kapi_answer(req, &resp);
 		return;
 	}
-
-	work = palloc0(sizeof(FetchWork));
 	req->work = work;
-	make_response(req, &work->resp);
+	kapi_items(&kmsg_fetch_response, offsetof(KFetchResponse, responses), 0, &desc);
+	work->outs = kapi_items(desc, offsetof(KFetchResponseTopic, partitions), work->nparts, NULL);
+	work->refused = palloc_extended(Max(work->nparts, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	for (int32 i = 0; i < work->nparts; i++)
+		work->outs[i].partition_index = work->parts[i].in.partition;
 	work->records = AllocSetContextCreate(req->ctx, "kafka fetched records",
 										  ALLOCSET_DEFAULT_SIZES);
 	work->wanted = Min(Max(body->max_bytes, 0), MAX_RESPONSE);

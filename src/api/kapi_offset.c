@@ -21,6 +21,20 @@
 #define MAX_SEARCHES	16
 #define MAX_PARTITIONS	512
 
+/* So much is brought in from disk at a time, and asked for again after a while. */
+#define READ_AHEAD		(1024 * 1024)
+#define COLD_AGAIN		200		/* ms */
+
+/* So long the pages that a search needs are waited for; Kafka's clients wait 30 s by default. */
+#define COLD_LIMIT		20000	/* ms */
+
+typedef enum LookUp
+{
+	LOOK_UP_DONE,
+	LOOK_UP_BUSY,				/* a lock was not free */
+	LOOK_UP_COLD				/* pages are on their way from disk */
+} LookUp;
+
 typedef struct OffsetWork
 {
 	KListOffsetsResponse resp;
@@ -101,8 +115,8 @@ is_unsupported(int64 timestamp, int version)
 	}
 }
 
-/* What the client asked for, of a partition that it may see.  False: busy. */
-static bool
+/* What the client asked for, of a partition that it may see. */
+static LookUp
 look_up(KRequest * req, const KTopic * topic, const KListOffsetsRequestPartition * in,
 		KListOffsetsResponsePartition * out)
 {
@@ -110,17 +124,18 @@ look_up(KRequest * req, const KTopic * topic, const KListOffsetsRequestPartition
 	Relation	rel;
 	KLogPartition *part;
 	KLogFound	found = {-1, -1, -1};
+	KLogPosition cold = KLOG_NO_POSITION;
 
 	rel = kapi_relation(topic->relid, AccessShareLock, &busy);
 	if (rel == NULL)
 	{
 		if (!busy)
 			set_error(out, KERR_UNKNOWN_TOPIC_OR_PARTITION);
-		return !busy;
+		return busy ? LOOK_UP_BUSY : LOOK_UP_DONE;
 	}
 	part = klog_attach(rel, in->partition_index, true);
 	if (part == NULL)
-		return false;
+		return LOOK_UP_BUSY;
 
 	/* There are no Kafka transactions yet: the last stable offset is the high watermark. */
 	switch (in->timestamp)
@@ -133,7 +148,7 @@ look_up(KRequest * req, const KTopic * topic, const KListOffsetsRequestPartition
 		case TS_EARLIEST_LOCAL:
 			found.offset = klog_log_start(part);
 			if (found.offset < klog_high_watermark(part))
-				found.leader_epoch = klog_epoch_at(rel, part, found.offset);
+				found.leader_epoch = klog_epoch_at(rel, part, found.offset, &cold);
 			if (found.leader_epoch < 0)
 				found.leader_epoch = kepoch_current();
 			break;
@@ -142,16 +157,22 @@ look_up(KRequest * req, const KTopic * topic, const KListOffsetsRequestPartition
 			/* Nothing is tiered. */
 			break;
 		case TS_MAX_TIMESTAMP:
-			found = klog_find_max_timestamp(rel, part, klog_high_watermark(part));
+			found = klog_find_max_timestamp(rel, part, klog_high_watermark(part), &cold);
 			break;
 		default:
-			found = klog_find_timestamp(rel, part, in->timestamp, klog_high_watermark(part));
+			found = klog_find_timestamp(rel, part, in->timestamp, klog_high_watermark(part),
+										&cold);
 			break;
+	}
+	if (cold.page != 0)
+	{
+		klog_reader_request(rel, part, cold, READ_AHEAD, kapi_broker);
+		return LOOK_UP_COLD;
 	}
 	out->offset = found.offset;
 	out->timestamp = found.timestamp;
 	out->leader_epoch = req->version >= 4 ? found.leader_epoch : -1;
-	return true;
+	return LOOK_UP_DONE;
 }
 
 static void
@@ -207,10 +228,22 @@ list_offsets_step(KRequest * req)
 			partitions++;
 			if (in_part->timestamp >= 0 || in_part->timestamp == TS_MAX_TIMESTAMP)
 				searches++;
-			if (!look_up(req, topic, in_part, out_part))
+			switch (look_up(req, topic, in_part, out_part))
 			{
-				kapi_retry(req, list_offsets_step);
-				return;
+				case LOOK_UP_DONE:
+					break;
+				case LOOK_UP_BUSY:
+					kapi_retry(req, list_offsets_step);
+					return;
+				case LOOK_UP_COLD:
+					if (kapi_now() - req->begun > COLD_LIMIT)
+					{
+						set_error(out_part, KERR_REQUEST_TIMED_OUT);
+						break;
+					}
+					kapi_wait_poll(req, list_offsets_step);
+					kapi_wait_until(req, kapi_now() + COLD_AGAIN, list_offsets_step);
+					return;
 			}
 			kapi_wait_progress(req);
 		}

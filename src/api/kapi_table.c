@@ -21,9 +21,14 @@ const		KApiEntry kapi_table[] = {
 	KERR_NOT_CONTROLLER},
 	{KAPI_INIT_PRODUCER_ID, kapi_init_producer_id, kapi_init_producer_id_fail, NULL, NULL, false,
 	KERR_COORDINATOR_NOT_AVAILABLE},
+	{KAPI_OFFSET_FOR_LEADER_EPOCH, kapi_offset_for_leader_epoch,
+	kapi_offset_for_leader_epoch_fail, NULL, NULL, false, 0},
 	{KAPI_DESCRIBE_CONFIGS, kapi_describe_configs, kapi_describe_configs_fail, NULL, NULL, false,
 	0},
-	{KAPI_DESCRIBE_CLUSTER, kapi_describe_cluster, kapi_describe_cluster_fail, NULL, NULL, false, 0}
+	{KAPI_DESCRIBE_CLUSTER, kapi_describe_cluster, kapi_describe_cluster_fail, NULL, NULL, false,
+	0},
+	{KAPI_DESCRIBE_TOPIC_PARTITIONS, kapi_describe_topic_partitions,
+	kapi_describe_topic_partitions_fail, NULL, NULL, false, 0}
 };
 
 const int	kapi_table_size = lengthof(kapi_table);

@@ -238,15 +238,32 @@ typedef struct KLogFound
 } KLogFound;
 
 /*
+ * Functions with a last argument "cold" never read data from disk if it is not NULL: when a page is
+ * not in shared buffers *cold becomes its position (cold->page is 0 otherwise), and the result
+ * means nothing.  Have the page brought in (klog_reader_request) and ask again.
+ */
+
+/*
  * First record at or after log start and below limit whose timestamp is >= timestamp (Kafka
  * ListOffsets).
  */
 extern KLogFound klog_find_timestamp(Relation rel, KLogPartition *part, int64 timestamp,
-									 int64 limit);
+									 int64 limit, KLogPosition *cold);
 /* Record with the greatest timestamp below limit (ListOffsets -3, KIP-734). */
-extern KLogFound klog_find_max_timestamp(Relation rel, KLogPartition *part, int64 limit);
+extern KLogFound klog_find_max_timestamp(Relation rel, KLogPartition *part, int64 limit,
+										 KLogPosition *cold);
 /* Leader epoch of the batch that holds offset, -1 when none. */
-extern int32 klog_epoch_at(Relation rel, KLogPartition *part, int64 offset);
+extern int32 klog_epoch_at(Relation rel, KLogPartition *part, int64 offset, KLogPosition *cold);
+
+typedef struct KLogEpochEnd
+{
+	int32		epoch;			/* greatest one in the log that is <= the one asked for; -1: none */
+	int64		end_offset;		/* where the first later one begins, or the partition's end */
+} KLogEpochEnd;
+
+/* Where batches with a later leader epoch than this one begin.  KLOG_COLD: see above. */
+extern KLogResult klog_epoch_end(Relation rel, KLogPartition *part, int32 epoch,
+								 KLogEpochEnd *found, KLogPosition *cold);
 
 /*
  * For the access method's ANALYZE: the batches that start on one block, in file order, as

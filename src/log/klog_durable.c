@@ -71,8 +71,8 @@ attach_latch(Latch **where)
 	SpinLockRelease(&klog_shared->mutex);
 }
 
-static void
-wake_brokers(uint64 bits)
+void
+klog_wake_brokers(uint64 bits)
 {
 	for (int i = 0; bits != 0; i++, bits >>= 1)
 	{
@@ -152,7 +152,7 @@ klog_replayed(void)
 {
 	pg_atomic_fetch_add_u64(&klog_shared->replayed, 1);
 	if (pg_atomic_read_u64(&klog_shared->wants_replay) != 0)
-		wake_brokers(pg_atomic_exchange_u64(&klog_shared->wants_replay, 0));
+		klog_wake_brokers(pg_atomic_exchange_u64(&klog_shared->wants_replay, 0));
 }
 
 /* ------------------------------------------------------------------------
@@ -218,7 +218,7 @@ klog_watermark_advance(KLogPartition *part)
 	klog_pending_give(freed);
 	if (moved)
 	{
-		wake_brokers(pg_atomic_exchange_u64(&part->waiting_brokers, 0));
+		klog_wake_brokers(pg_atomic_exchange_u64(&part->waiting_brokers, 0));
 		ConditionVariableBroadcast(&part->moved);
 		if (!part->standby)
 			klog_keeper_moved(part);
@@ -304,7 +304,7 @@ klog_publish(void)
 		if (klog_watermark_advance(part))
 			klog_dirty_push(part);
 	}
-	wake_brokers(pg_atomic_exchange_u64(&klog_shared->wants_durable, 0));
+	klog_wake_brokers(pg_atomic_exchange_u64(&klog_shared->wants_durable, 0));
 }
 
 /* ------------------------------------------------------------------------

@@ -220,12 +220,27 @@ klog_walk_pages(Relation rel, KLogPartition *part, const KLogEnd *end, int64 fro
  */
 
 /*
+ * May this page be looked at?  cold NULL: always, from disk if need be; else only when it is in
+ * shared buffers, and *cold becomes the page that is not.
+ */
+static bool
+may_look(Relation rel, KLogSegment *seg, uint32 page, BlockNumber block, KLogPosition *cold)
+{
+	Buffer		recent;
+
+	if (cold == NULL || klog_buffer_is_hot(rel, block, &recent))
+		return true;
+	*cold = (KLogPosition) {-1, seg->entry.segment, page, 0};
+	return false;
+}
+
+/*
  * First page, of 1..last, whose greatest-so-far timestamp is >= timestamp; its first batch's
- * offset. -1: none
+ * offset. -1: none, or a page is cold
  */
 static int64
 first_offset_by_time(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 last,
-					 int64 timestamp)
+					 int64 timestamp, KLogPosition *cold)
 {
 	uint32		low = 1;
 	uint32		high = last + 1;
@@ -239,7 +254,7 @@ first_offset_by_time(Relation rel, KLogPartition *part, KLogSegment *seg, uint32
 		Page		page;
 		KLogPageTag *tag;
 
-		if (block == InvalidBlockNumber)
+		if (block == InvalidBlockNumber || !may_look(rel, seg, mid, block, cold))
 			return -1;
 		buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
 		page = BufferGetPage(buffer);
@@ -270,10 +285,10 @@ first_offset_by_time(Relation rel, KLogPartition *part, KLogSegment *seg, uint32
  */
 static KLogFound
 scan_for_time(Relation rel, KLogPartition *part, int64 offset, int64 timestamp, int64 limit,
-			  bool greatest)
+			  bool greatest, KLogPosition *cold)
 {
 	KLogFound	found = {-1, -1, -1};
-	KLogRead	r = {.offset = offset,.limit = limit,.cap = FIND_BUFFER};
+	KLogRead	r = {.offset = offset,.limit = limit,.cap = FIND_BUFFER,.nowait = cold != NULL};
 	static KCodec *codec = NULL;
 	static KBuffer scratch;
 
@@ -300,6 +315,12 @@ scan_for_time(Relation rel, KLogPartition *part, int64 offset, int64 timestamp, 
 			r.cap = r.needed;
 			r.buf = MemoryContextAllocHuge(CurrentMemoryContext, r.cap);
 			continue;
+		}
+		if (result == KLOG_COLD)
+		{
+			*cold = r.cold;
+			found = (KLogFound) {-1, -1, -1};
+			break;
 		}
 		if (result != KLOG_OK || r.len == 0)
 			break;
@@ -335,23 +356,28 @@ scan_for_time(Relation rel, KLogPartition *part, int64 offset, int64 timestamp, 
 }
 
 KLogFound
-klog_find_timestamp(Relation rel, KLogPartition *part, int64 timestamp, int64 limit)
+klog_find_timestamp(Relation rel, KLogPartition *part, int64 timestamp, int64 limit,
+					KLogPosition *cold)
 {
 	KLogFound	found = {-1, -1, -1};
 	KLogEnd		end = klog_end(part);
 	KLogSegment seg;
 
+	if (cold != NULL)
+		*cold = KLOG_NO_POSITION;
 	if (!klog_segment_for_timestamp(rel, part, timestamp, &seg))
 		return found;
 	for (;;)
 	{
 		uint32		last = last_page_of(&seg, &end);
 		int64		offset = last == 0 ? -1 :
-			first_offset_by_time(rel, part, &seg, last, timestamp);
+			first_offset_by_time(rel, part, &seg, last, timestamp, cold);
 
 		if (offset >= 0)
 			return scan_for_time(rel, part, Max(offset, klog_log_start(part)), timestamp, limit,
-								 false);
+								 false, cold);
+		if (cold != NULL && cold->page != 0)
+			return found;
 		if (seg.entry.segment >= end.segment || !klog_segment_next(rel, part, &seg))
 			return found;
 	}
@@ -395,13 +421,21 @@ greatest_on_page(void *arg, const KLogWalkPage *at)
  * the page before it (or the segment before it) says of all the others.
  */
 static int64
-greatest_timestamp(Relation rel, KLogPartition *part, const KLogEnd *end, int64 limit)
+greatest_timestamp(Relation rel, KLogPartition *part, const KLogEnd *end, int64 limit,
+				   KLogPosition *cold)
 {
 	GreatestWalk walk = {.limit = limit,.timestamp = -1};
+	KLogPosition position;
 	KLogSegment seg;
 	BlockNumber block;
 	Buffer		buffer;
 
+	if (cold != NULL &&
+		klog_locate(rel, part, end, limit - 1, true, &seg, &position) == KLOG_COLD)
+	{
+		*cold = position;
+		return -1;
+	}
 	if (!klog_walk_pages(rel, part, end, limit - 1, greatest_on_page, &walk) ||
 		walk.page == 0)
 		return -1;
@@ -410,6 +444,8 @@ greatest_timestamp(Relation rel, KLogPartition *part, const KLogEnd *end, int64 
 		block = klog_segment_block(rel, part, &seg, walk.page - 1);
 		if (block == InvalidBlockNumber)
 			return walk.timestamp;
+		if (!may_look(rel, &seg, walk.page - 1, block, cold))
+			return -1;
 		buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
 		if (klog_page_is(BufferGetPage(buffer), KLOG_PAGE_DATA, part->partition, walk.segment,
 						 walk.page - 1))
@@ -424,19 +460,25 @@ greatest_timestamp(Relation rel, KLogPartition *part, const KLogEnd *end, int64 
 }
 
 KLogFound
-klog_find_max_timestamp(Relation rel, KLogPartition *part, int64 limit)
+klog_find_max_timestamp(Relation rel, KLogPartition *part, int64 limit, KLogPosition *cold)
 {
 	KLogFound	found = {-1, -1, -1};
 	KLogEnd		end = klog_end(part);
+	int64		timestamp;
 
+	if (cold != NULL)
+		*cold = KLOG_NO_POSITION;
 	if (limit <= klog_log_start(part))
 		return found;
-	found = klog_find_timestamp(rel, part, greatest_timestamp(rel, part, &end, limit), limit);
-	if (found.offset >= 0)
+	timestamp = greatest_timestamp(rel, part, &end, limit, cold);
+	if (cold != NULL && cold->page != 0)
+		return found;
+	found = klog_find_timestamp(rel, part, timestamp, limit, cold);
+	if (found.offset >= 0 || (cold != NULL && cold->page != 0))
 		return found;
 
 	/* it was an aborted transaction's: look for the greatest one that can be read */
-	return scan_for_time(rel, part, klog_log_start(part), PG_INT64_MIN, limit, true);
+	return scan_for_time(rel, part, klog_log_start(part), PG_INT64_MIN, limit, true, cold);
 }
 
 /* ------------------------------------------------------------------------
@@ -505,29 +547,91 @@ klog_walk_headers(Relation rel, KLogPartition *part, int64 from, uint32 max_page
 	return walk.resume;
 }
 
-int32
-klog_epoch_at(Relation rel, KLogPartition *part, int64 offset)
+/*
+ * Header of the batch that holds offset, or of the first one after it.  With cold, nothing is read
+ * from disk: KLOG_COLD and the page instead.
+ */
+static KLogResult
+header_at(Relation rel, KLogPartition *part, const KLogEnd *end, int64 offset,
+		  KLogPosition *cold, KBatchHeader *header)
 {
-	KLogEnd		end = klog_end(part);
 	KLogPosition position;
 	KLogSegment seg;
 	BlockNumber block;
 	Buffer		buffer;
 	Page		page;
-	KBatchHeader header;
-	int32		epoch = -1;
+	KLogResult	result;
 
-	if (offset >= end.next_offset ||
-		klog_locate(rel, part, &end, offset, false, &seg, &position) != KLOG_OK)
-		return -1;
+	result = klog_locate(rel, part, end, offset, cold != NULL, &seg, &position);
+	if (result == KLOG_COLD)
+		*cold = position;
+	if (result != KLOG_OK)
+		return result;
 	block = klog_segment_block(rel, part, &seg, position.page);
 	if (block == InvalidBlockNumber)
-		return -1;
+		return KLOG_CORRUPT;
+	if (!may_look(rel, &seg, position.page, block, cold))
+		return KLOG_COLD;
 	buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
 	page = BufferGetPage(buffer);
-	if (klog_page_is(page, KLOG_PAGE_DATA, part->partition, seg.entry.segment, position.page) &&
-		kbatch_header_read((uint8 *) page + position.pos, KLOG_BATCH_HEADER, &header) == KBATCH_OK)
-		epoch = header.leader_epoch;
+	if (!klog_page_is(page, KLOG_PAGE_DATA, part->partition, seg.entry.segment, position.page) ||
+		kbatch_header_read((uint8 *) page + position.pos, KLOG_BATCH_HEADER, header) != KBATCH_OK)
+		result = KLOG_CORRUPT;
 	UnlockReleaseBuffer(buffer);
-	return epoch;
+	return result;
+}
+
+int32
+klog_epoch_at(Relation rel, KLogPartition *part, int64 offset, KLogPosition *cold)
+{
+	KLogEnd		end = klog_end(part);
+	KBatchHeader header;
+
+	if (cold != NULL)
+		*cold = KLOG_NO_POSITION;
+	if (offset >= end.next_offset ||
+		header_at(rel, part, &end, offset, cold, &header) != KLOG_OK)
+		return -1;
+	return header.leader_epoch;
+}
+
+/*
+ * Epochs never go back from batch to batch, so that a search among offsets finds the border.  The
+ * last batch is looked at first: nearly always nothing with a later epoch has come.
+ */
+KLogResult
+klog_epoch_end(Relation rel, KLogPartition *part, int32 epoch, KLogEpochEnd *found,
+			   KLogPosition *cold)
+{
+	KLogEnd		end = klog_end(part);
+	int64		low = klog_log_start(part);
+	int64		high = end.next_offset;
+	int64		probe = high - 1;
+
+	if (cold != NULL)
+		*cold = KLOG_NO_POSITION;
+	found->epoch = -1;
+	found->end_offset = Max(high, klog_end_offset(part));
+	while (low < high)
+	{
+		KBatchHeader header;
+		KLogResult	result = header_at(rel, part, &end, probe, cold, &header);
+
+		if (result == KLOG_OUT_OF_RANGE)
+			high = probe;		/* nothing from there on: a gap at the end */
+		else if (result != KLOG_OK)
+			return result;
+		else if (header.leader_epoch <= epoch)
+		{
+			found->epoch = Max(found->epoch, header.leader_epoch);
+			low = Max(kbatch_next_offset(&header), probe + 1);
+		}
+		else
+		{
+			found->end_offset = Max(header.base_offset, klog_log_start(part));
+			high = Min(header.base_offset, probe);
+		}
+		probe = low + (high - low) / 2;
+	}
+	return KLOG_OK;
 }

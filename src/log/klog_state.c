@@ -165,6 +165,9 @@ free_slot(KLogPartition *part)
 	part->generation = 0;
 	part->free_next = klog_shared->free_slot;
 	klog_shared->free_slot = klog_partition_index(part);
+
+	/* who waits for data of this partition would not be told by the next user of the slot */
+	klog_wake_brokers(pg_atomic_exchange_u64(&part->waiting_brokers, 0));
 	ConditionVariableBroadcast(&part->moved);
 }
 

@@ -210,6 +210,7 @@ extern void klog_wake_keeper(void);
 extern void klog_replayed(void);
 extern void klog_wake_readers(void);
 extern void klog_wake_broker(int n);
+extern void klog_wake_brokers(uint64 bits);
 
 /* The first offset on a page, or yet to come, that is not durably settled. */
 static inline int64

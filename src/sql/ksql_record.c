@@ -310,7 +310,7 @@ ksql_offset_at(PG_FUNCTION_ARGS)
 	rel = open_topic(text_to_cstring(PG_GETARG_TEXT_PP(0)), RIGHT_READ, AccessShareLock, &topic);
 	check_partition(topic, partition);
 	found = klog_find_timestamp(rel, klog_attach(rel, partition, false), ms,
-								ktable_visible_end(rel, partition));
+								ktable_visible_end(rel, partition), NULL);
 	table_close(rel, AccessShareLock);
 	if (found.offset < 0)
 		PG_RETURN_NULL();

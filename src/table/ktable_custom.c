@@ -241,7 +241,7 @@ ktable_custom_set_ranges(KTableCustomScan *scan)
 			{
 				KLogPartition *part = klog_attach(rel, range->partition, false);
 				int64		since = ktable_timestamp_to_ms(limits.since);
-				KLogFound	found = klog_find_timestamp(rel, part, since, range->limit);
+				KLogFound	found = klog_find_timestamp(rel, part, since, range->limit, NULL);
 
 				/* Nothing before it is as late. */
 				if (found.offset < 0)

@@ -146,27 +146,152 @@ def waiting():
              'clients that left are forgotten')
 
 
+def session_fetch(c, topic, parts, session=0, epoch=0, version=11, forget=(), wait=0):
+    """A fetch within a session; parts: (partition, offset)."""
+    key = 'topic_id' if version >= 13 else 'topic'
+    body = {'replica_id': -1, 'max_wait_ms': wait, 'min_bytes': 1, 'max_bytes': 1 << 20,
+            'session_id': session, 'session_epoch': epoch, 'topics': [], 'forgotten_topics_data': []}
+    if parts:
+        body['topics'] = [{key: topic, 'partitions': [
+            {'partition': p, 'fetch_offset': o, 'partition_max_bytes': 1 << 20,
+             'current_leader_epoch': -1, 'log_start_offset': -1} for p, o in parts]}]
+    if forget:
+        body['forgotten_topics_data'] = [{key: topic, 'partitions': list(forget)}]
+    return c.request('Fetch', version, body)
+
+
+def answered(r):
+    """Top error, and of each partition: number, records and error."""
+    return (err(r['error_code']), [
+        (p['partition_index'], len(batches(p['records'] or b'')), err(p['error_code']))
+        for t in r['responses'] for p in t['partitions']])
+
+
 def sessions():
-    with Client() as c:
-        name, _ = make_topic(c)
-        t = {'topic': name, 'partitions': [
-            {'partition': 0, 'fetch_offset': 0, 'partition_max_bytes': 1 << 20,
-             'current_leader_epoch': -1, 'log_start_offset': -1}]}
+    with Client() as c, Client() as other:
+        name, topic_id = make_topic(c, partitions=3)
         for session, epoch in ((0, 1), (0, 5), (12345, 1), (12345, 77)):
-            r = c.request('Fetch', 11, {'replica_id': -1, 'max_wait_ms': 0, 'min_bytes': 1,
-                                        'max_bytes': 1000, 'session_id': session,
-                                        'session_epoch': epoch, 'topics': [t]})
-            same((err(r['error_code']), r['session_id'], r['responses']),
-                 ('FETCH_SESSION_ID_NOT_FOUND', 0, []),
+            r = session_fetch(c, name, [(0, 0)], session, epoch)
+            same((answered(r), r['session_id']), (('FETCH_SESSION_ID_NOT_FOUND', []), 0),
                  'no session %d epoch %d' % (session, epoch))
-        for session, epoch in ((0, -1), (12345, -1), (12345, 0), (0, 0)):
-            r = c.request('Fetch', 11, {'replica_id': -1, 'max_wait_ms': 0, 'min_bytes': 1,
-                                        'max_bytes': 1000, 'session_id': session,
-                                        'session_epoch': epoch, 'topics': [t]})
-            same((r['error_code'], len(r['responses'])), (0, 1),
-                 'a full fetch, session %d epoch %d' % (session, epoch))
-            if not REFERENCE:
-                same(r['session_id'], 0, 'opens no session')
+        r = session_fetch(c, name, [(0, 0)], 12345, -1)
+        same((answered(r), r['session_id']), (('NONE', [(0, 0, 'NONE')]), 0), 'without a session')
+        for v in (7, 11, 12, 13, every_version('Fetch')[-1]):
+            tag = 'version %d: ' % v
+            topic = topic_id if v >= 13 else name
+            end = list_offset(c, name, -1, 1)['offset']
+            parts = [(0, 0), (1, end), (2, 0)]
+            r = session_fetch(c, topic, parts, version=v)
+            sid = r['session_id']
+            ok(sid > 0, tag + 'a full fetch opens a session')
+            same(answered(r), ('NONE', [(p, 0, 'NONE') for p in range(3)]),
+                 tag + 'and answers all its partitions')
+            r = session_fetch(c, topic, [], sid, 1, v)
+            same((answered(r), r['session_id']), (('NONE', []), sid), tag + 'no news')
+            produce(other, name, batch([b'x']), 1)
+            r = session_fetch(c, topic, [], sid, 2, v, wait=5000)
+            same(answered(r), ('NONE', [(1, 1, 'NONE')]), tag + 'news of one partition')
+            r = session_fetch(c, topic, [], sid, 3, v)
+            same(answered(r), ('NONE', [(1, 1, 'NONE')]), tag + 'its offset has not moved')
+            r = session_fetch(c, topic, [(1, end + 1)], sid, 4, v)
+            same(answered(r), ('NONE', []), tag + 'now it has')
+            r = session_fetch(c, topic, [(7, 0), (0, 1000)], sid, 5, v)
+            same(answered(r), ('NONE', [(0, 0, 'OFFSET_OUT_OF_RANGE'),
+                                        (7, 0, 'UNKNOWN_TOPIC_OR_PARTITION')]),
+                 tag + 'errors, those without a partition last')
+            r = session_fetch(c, topic, [(0, 0)], sid, 6, v, forget=[7])
+            same(answered(r), ('NONE', [(0, 0, 'NONE')]), tag + 'the end of an error is news')
+            for epoch in (6, 8, 1):
+                r = session_fetch(c, topic, [], sid, epoch, v)
+                same((answered(r), r['session_id']), (('INVALID_FETCH_SESSION_EPOCH', []), 0),
+                     tag + 'epoch %d instead of 7' % epoch)
+            r = session_fetch(c, topic_id if v < 13 else name, [], sid, 7, 13 if v < 13 else 12)
+            same(answered(r), ('FETCH_SESSION_TOPIC_ID_ERROR', []), tag + 'names or ids')
+            r = session_fetch(c, topic, [], sid, 7, v, forget=[0, 1, 2])
+            same((answered(r), r['session_id']), (('NONE', []), 0), tag + 'nothing left')
+            r = session_fetch(c, topic, [], sid, 8, v)
+            same(answered(r), ('FETCH_SESSION_ID_NOT_FOUND', []), tag + 'which ends it')
+            sid = session_fetch(c, topic, parts, version=v)['session_id']
+            new = session_fetch(c, topic, parts, sid, 0, v)['session_id']
+            ok(new not in (0, sid), tag + 'a full fetch begins a new session')
+            same(answered(session_fetch(c, topic, [], sid, 1, v))[0], 'FETCH_SESSION_ID_NOT_FOUND',
+                 tag + 'and ends the old one')
+            same(session_fetch(c, topic, [], new, -1, v)['session_id'], 0, tag + 'the last fetch')
+            same(answered(session_fetch(c, topic, [], new, 1, v))[0], 'FETCH_SESSION_ID_NOT_FOUND',
+                 tag + 'ends it too')
+
+
+def duplicates():
+    with Client() as c:
+        name, _ = make_topic(c, partitions=2)
+        produce(c, name, batch([b'a']))
+        produce(c, name, batch([b'b']))
+        r = session_fetch(c, name, [(0, 0), (1, 0), (0, 1)], epoch=-1)
+        same(answered(r), ('NONE', [(0, 1, 'NONE'), (1, 0, 'NONE')]),
+             'a partition named twice: once, with what was said last')
+
+
+def deleted_while_waiting():
+    with Client() as c, Client() as other:
+        for v in (12, 13):
+            name, topic_id = make_topic(c)
+            part = {'partition': 0, 'fetch_offset': 0, 'partition_max_bytes': 1000,
+                    'current_leader_epoch': -1, 'log_start_offset': -1}
+            start = time.monotonic()
+            c.send('Fetch', v, {'replica_id': -1, 'max_wait_ms': 20000, 'min_bytes': 1,
+                                'max_bytes': 1000, 'session_epoch': -1, 'topics': [
+                                    {'topic_id' if v >= 13 else 'topic':
+                                     topic_id if v >= 13 else name, 'partitions': [part]}]})
+            time.sleep(0.2)
+            other.request('DeleteTopics', 5, {'topic_names': [name], 'timeout_ms': 10000})
+            r = c.receive('Fetch', v)
+            code = err(r['responses'][0]['partitions'][0]['error_code'])
+            ok(code in ('UNKNOWN_TOPIC_OR_PARTITION', 'UNKNOWN_TOPIC_ID', 'NOT_LEADER_OR_FOLLOWER'),
+               'Fetch %d of a topic that is deleted meanwhile: %s' % (v, code))
+            ok(time.monotonic() - start < 15, 'Fetch %d: at once' % v)
+
+
+def epochs():
+    with Client() as c:
+        name, topic_id = make_topic(c)
+        produce(c, name, batch([b'a', b'b']))
+        produce(c, name, batch([b'c']))
+        current = list_offset(c, name, -1)['leader_epoch']
+        for v in every_version('OffsetForLeaderEpoch'):
+            def ask(epoch, partition=0, topic=name, believed=-1):
+                r = c.request('OffsetForLeaderEpoch', v, {'replica_id': -1, 'topics': [
+                    {'topic': topic, 'partitions': [
+                        {'partition': partition, 'current_leader_epoch': believed,
+                         'leader_epoch': epoch}]}]})
+                p = r['topics'][0]['partitions'][0]
+                return err(p['error_code']), p['leader_epoch'], p['end_offset']
+            tag = 'OffsetForLeaderEpoch %d: ' % v
+            same(ask(current), ('NONE', current, 3), tag + 'the current epoch')
+            same(ask(current, believed=current), ('NONE', current, 3), tag + 'believed too')
+            same(ask(current + 1), ('NONE', -1, -1), tag + 'one to come')
+            same(ask(-1), ('NONE', -1, -1), tag + 'none')
+            same(ask(current, believed=current + 1)[0], 'UNKNOWN_LEADER_EPOCH', tag + 'believed')
+            same(ask(current, 1), ('UNKNOWN_TOPIC_OR_PARTITION', -1, -1), tag + 'no partition')
+            same(ask(current, 0, 'none-such'), ('UNKNOWN_TOPIC_OR_PARTITION', -1, -1),
+                 tag + 'no topic')
+        for v in range(12, every_version('Fetch')[-1] + 1):
+            def ask(epoch, offset):
+                part = {'partition': 0, 'fetch_offset': offset, 'partition_max_bytes': 1000,
+                        'current_leader_epoch': -1, 'log_start_offset': -1,
+                        'last_fetched_epoch': epoch}
+                r = c.request('Fetch', v, {
+                    'replica_id': -1, 'max_wait_ms': 0, 'min_bytes': 1, 'max_bytes': 1000,
+                    'session_epoch': -1, 'topics': [
+                        {'topic_id' if v >= 13 else 'topic': topic_id if v >= 13 else name,
+                         'partitions': [part]}]})
+                p = r['responses'][0]['partitions'][0]
+                return (err(p['error_code']), len(batches(p['records'] or b'')),
+                        p['diverging_epoch'].get('epoch', -1),
+                        p['diverging_epoch'].get('end_offset', -1))
+            same(ask(current, 2), ('NONE', 1, -1, -1), 'Fetch %d: the epoch is right' % v)
+            same(ask(current, 4), ('NONE', 0, current, 3), 'Fetch %d: diverging' % v)
+            same(ask(current + 1, 1), ('OFFSET_OUT_OF_RANGE', 0, -1, -1),
+                 'Fetch %d: an epoch to come' % v)
 
 
 def list_offsets():
@@ -227,4 +352,5 @@ def within_a_batch_by_time():
             same((p['offset'], p['timestamp']), expected, 'time %d in a batch' % t)
 
 
-main(versions, limits, inside_a_batch, waiting, sessions, list_offsets, within_a_batch_by_time)
+main(versions, limits, inside_a_batch, waiting, sessions, duplicates, deleted_while_waiting, epochs,
+     list_offsets, within_a_batch_by_time)
