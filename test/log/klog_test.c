@@ -237,9 +237,9 @@ klog_test_find(PG_FUNCTION_ARGS)
 	KLogFound	found;
 
 	if (PG_ARGISNULL(2))
-		found = klog_find_max_timestamp(rel, part, limit);
+		found = klog_find_max_timestamp(rel, part, limit, NULL);
 	else
-		found = klog_find_timestamp(rel, part, PG_GETARG_INT64(2), limit);
+		found = klog_find_timestamp(rel, part, PG_GETARG_INT64(2), limit, NULL);
 	relation_close(rel, AccessShareLock);
 	PG_RETURN_TEXT_P(cstring_to_text(psprintf(INT64_FORMAT " " INT64_FORMAT, found.offset,
 											  found.timestamp)));
