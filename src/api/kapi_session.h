@@ -41,9 +41,9 @@ extern int16 kapi_session_begin(KRequest *req, KFetchContext *context, KFetchPar
 								int32 *n);
 
 /*
- * The request is about to be answered with outs[0 .. *n), where outs[i] answers *parts[i].  Begins a
- * session with them, or takes out what its client knows already.  *session_id is for the answer.
- * Returns an error code for the whole request, or 0.
+ * The request is about to be answered with outs[0 .. *n), where outs[i] answers *parts[i].
+ * Begins a session with them, or takes out what its client knows already.  *session_id is for the
+ * answer. Returns an error code for the whole request, or 0.
  */
 extern int16 kapi_session_end(KRequest *req, const KFetchContext *context,
 							  const KFetchPart **parts, KFetchResponsePartition **outs, int32 *n,
