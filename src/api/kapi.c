@@ -111,6 +111,13 @@ kapi_conn_open(void *io_conn, const KApiPeer * peer)
 	conn->local_port = peer->local_port;
 	dlist_init(&conn->requests);
 	nconns++;
+
+	/* Who needs no authentication is known from the beginning: its first frame may be large. */
+	if (!kapi_is_refused(conn))
+	{
+		conn->trusted = true;
+		kapi_io->trust(io_conn);
+	}
 	return conn;
 }
 

@@ -26,6 +26,7 @@
 /* An answer holds some kB for each resource: this bounds it. */
 #define MAX_RESOURCES			10000
 
+#define MSG_UNKNOWN_TOPIC		"This server does not host this topic-partition."
 #define MSG_TOPIC_NOT_AUTHORIZED "Topic authorization failed."
 #define MSG_NOT_AUTHORIZED		"Cluster authorization failed."
 
@@ -207,7 +208,7 @@ describe_topic(Described *described, Oid role)
 		return false;
 	if (topic == NULL)
 	{
-		describe_error(described, KERR_UNKNOWN_TOPIC_OR_PARTITION, NULL);
+		describe_error(described, KERR_UNKNOWN_TOPIC_OR_PARTITION, MSG_UNKNOWN_TOPIC);
 		return true;
 	}
 	if (!kacl_topic_describe(topic->relid, role))

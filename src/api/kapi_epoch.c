@@ -24,7 +24,7 @@ kapi_epoch_end(Relation rel, KLogPartition *part, int32 epoch, KLogEpochEnd *end
 	KLogResult	result;
 
 	*cold = KLOG_NO_POSITION;
-	if (epoch < 0 || epoch > current)
+	if (epoch == -1 || epoch > current)
 	{
 		end->epoch = -1;
 		end->end_offset = -1;
@@ -41,7 +41,7 @@ kapi_epoch_end(Relation rel, KLogPartition *part, int32 epoch, KLogEpochEnd *end
 		klog_reader_request(rel, part, *cold, READ_AHEAD, kapi_broker);
 
 	/* Before everything that the log has: it ends where that begins. */
-	if (result == KLOG_OK && end->epoch < 0)
+	if (result == KLOG_OK && end->epoch == -1)
 		end->epoch = epoch;
 	return result;
 }

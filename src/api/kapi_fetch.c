@@ -143,7 +143,7 @@ set_empty(KFetchResponsePartition * out, int16 error)
 	out->high_watermark = -1;
 	out->last_stable_offset = -1;
 	out->log_start_offset = -1;
-	out->aborted_transactions.count = 0;
+	out->aborted_transactions.count = -1;
 	out->preferred_read_replica = -1;
 	out->records = (KBytes)
 	{
@@ -163,7 +163,10 @@ kapi_fetch_fail(KRequest * req, int16 error)
 	for (int32 i = 0; i < resp.responses.count; i++)
 	{
 		for (int32 p = 0; p < resp.responses.items[i].partitions.count; p++)
+		{
 			set_empty(&resp.responses.items[i].partitions.items[p], error);
+			resp.responses.items[i].partitions.items[p].aborted_transactions.count = 0;
+		}
 	}
 	kapi_answer(req, &resp);
 }
@@ -266,7 +269,7 @@ fetch_partition(KRequest * req, const KTopic * topic, const KFetchRequestPartiti
 {
 	const		KFetchRequest *body = req->body;
 	FetchWork  *work = req->work;
-	int16		error = kapi_check_epoch(in->current_leader_epoch);
+	int16		error = kapi_check_epoch(Max(in->current_leader_epoch, -1));
 	bool		busy;
 	Relation	rel;
 	KLogPartition *part;
@@ -280,7 +283,7 @@ fetch_partition(KRequest * req, const KTopic * topic, const KFetchRequestPartiti
 	{
 		work->failed = true;
 		set_empty(out, error);
-		if (error == KERR_FENCED_LEADER_EPOCH)
+		if (error == KERR_FENCED_LEADER_EPOCH && req->version >= 16)
 		{
 			KApiNodes	nodes;
 
@@ -447,6 +450,7 @@ attempt(KRequest * req)
 		if (error != 0)
 		{
 			set_empty(out, error);
+			out->aborted_transactions.count = 0;
 			continue;
 		}
 		work->readable = true;
@@ -613,6 +617,12 @@ kapi_fetch(KRequest * req)
 	int16		error;
 	const		KMsgDesc *desc;
 
+	if (body->isolation_level != 0 && body->isolation_level != 1)
+	{
+		/* There are no others; Kafka finds no better word either. */
+		kapi_fail(req, KERR_UNKNOWN_SERVER_ERROR);
+		return;
+	}
 	work = palloc0(sizeof(FetchWork));
 	error = kapi_session_begin(req, &work->context, &work->parts, &work->nparts);
 	if (error != 0)

@@ -219,7 +219,7 @@ kapi_check_epoch(int32 epoch)
 {
 	int32		current;
 
-	if (epoch < 0)
+	if (epoch == -1)
 		return 0;
 	current = kepoch_current();
 	return epoch < current ? KERR_FENCED_LEADER_EPOCH :

@@ -203,11 +203,17 @@ metadata_answer(KRequest * req, MetaWork *work)
 	resp.topics.count = 0;
 	resp.topics.items = kapi_items(&kmsg_metadata_response,
 								   offsetof(KMetadataResponse, topics), work->n, &desc);
-	for (int i = 0; i < work->n; i++)
+	/* As Kafka's: ids that nobody has, topics, names that nobody has. */
+	for (int i = 0; i < work->n * 3; i++)
 	{
-		MetaTopic  *topic = &work->topics[i];
-		KMetadataResponseTopic *out = &resp.topics.items[resp.topics.count++];
+		MetaTopic  *topic = &work->topics[i % work->n];
+		KMetadataResponseTopic *out = &resp.topics.items[resp.topics.count];
+		int			place = topic->error == 0 ? 1 :
+			topic->error == KERR_UNKNOWN_TOPIC_ID ? 0 : 2;
 
+		if (place != i / work->n)
+			continue;
+		resp.topics.count++;
 		out->error_code = topic->error;
 		if (topic->error == 0)
 		{

@@ -317,7 +317,15 @@ mark_duplicates(KListOffsetsResponse * resp)
 void
 kapi_list_offsets(KRequest * req)
 {
+	const		KListOffsetsRequest *body = req->body;
 	OffsetWork *work = palloc0(sizeof(OffsetWork));
+
+	if (body->isolation_level != 0 && body->isolation_level != 1)
+	{
+		/* There are no others; Kafka finds no better word either. */
+		kapi_fail(req, KERR_UNKNOWN_SERVER_ERROR);
+		return;
+	}
 
 	make_response(req, &work->resp);
 	mark_duplicates(&work->resp);

@@ -143,7 +143,7 @@ make_response(KRequest * req, KProduceResponse * resp)
 		if (in->name.len > 0)
 			out->name = (KStr)
 		{
-			pnstrdup(in->name.data, in->name.len), in->name.len
+			memcpy(palloc(in->name.len), in->name.data, in->name.len), in->name.len
 		};
 		out->topic_id = in->topic_id;
 		out->partition_responses.count = np;

@@ -279,8 +279,8 @@ extern int32 kapi_topic_operations(const KTopic * topic, Oid role);
 extern int32 kapi_cluster_operations(Oid role);
 
 /*
- * Kafka's error code for the leader epoch that a client believes in (-1: none); 0 if it is
- * right.
+ * Kafka's error code for the leader epoch that a client believes in (-1: none, and nothing else is
+ * none, but in Fetch); 0 if it is right.
  */
 extern int16 kapi_check_epoch(int32 epoch);
 

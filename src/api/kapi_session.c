@@ -328,7 +328,7 @@ session_parts(KFetchSession *session, KFetchPart **result)
 				memcmp(last->data, name->data, name->len) == 0)
 				*name = *last;
 			else
-				name->data = pnstrdup(name->data, name->len);
+				name->data = memcpy(palloc(name->len), name->data, name->len);
 		}
 		n++;
 	}

@@ -292,6 +292,12 @@ def epochs():
             same(ask(current, 4), ('NONE', 0, current, 3), 'Fetch %d: diverging' % v)
             same(ask(current + 1, 1), ('OFFSET_OUT_OF_RANGE', 0, -1, -1),
                  'Fetch %d: an epoch to come' % v)
+        for v in range(9, every_version('Fetch')[-1] + 1):
+            if current == 0:
+                break           # there is no older one
+            p = fetch(c, topic_id if v >= 13 else name, 0, version=v,
+                      current_leader_epoch=current - 1)
+            same(err(p['error_code']), 'FENCED_LEADER_EPOCH', 'Fetch %d: an old epoch' % v)
 
 
 def list_offsets():

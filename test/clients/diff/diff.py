@@ -1,0 +1,255 @@
+"""diff.py REFERENCE:PORT OURS:PORT [API...]
+
+Sends every question of cases.py to both, decodes both answers with test/wire/kwire.py and compares
+them.  What differs must be in known.txt, with its reason; what is there and does not differ (any
+more) is a failure too.  One line "ok - ..." or "not ok - ..." per API and version.
+"""
+import collections
+import fnmatch
+import os
+import struct
+import sys
+import time
+
+here = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(here, '../../wire'))
+
+import cases                                                        # noqa: E402
+from kwire import (APIS, Client, Closed, batch, batches, err, now_ms,  # noqa: E402
+                   request_frame)
+
+WAIT = 5
+
+
+class Target:
+    """One broker, and what its answers call differently from the other's."""
+
+    def __init__(self, bootstrap):
+        self.bootstrap = bootstrap
+        self.host, self.port = bootstrap.rsplit(':', 1)
+        self.ids = {}
+        self.epoch = 0
+        self.session = 0
+        self.ends = {}
+
+    def client(self):
+        return Client(self.bootstrap, WAIT)
+
+    def setup(self):
+        with self.client() as c:
+            topics = [('diff-one', 1, {}), ('diff-three', 3, {}), ('diff-empty', 1, {}),
+                      ('diff-write', 1, {}), ('diff-compact', 1, {'cleanup.policy': 'compact'}),
+                      ('diff-append', 1, {'message.timestamp.type': 'LogAppendTime'}),
+                      ('diff-delete-id', 1, {})]
+            topics += [('diff-delete-%d' % v, 1, {}) for v in range(1, 7)]
+            # Left from a run before, when the brokers are not new.
+            left = [t['name'] for t in c.request('Metadata', 12, {'topics': None})['topics']
+                    if t['name'].startswith('diff-')]
+            if left:
+                c.request('DeleteTopics', 5, {'topic_names': left, 'timeout_ms': 30000})
+                time.sleep(1)
+            r = c.request('CreateTopics', 7, {'timeout_ms': 30000, 'topics': [
+                {'name': n, 'num_partitions': p, 'replication_factor': 1,
+                 'configs': [{'name': k, 'value': v} for k, v in configs.items()]}
+                for n, p, configs in topics]})
+            for t in r['topics']:
+                if t['error_code'] != 0:
+                    sys.exit('%s: %s' % (t['name'], err(t['error_code'])))
+                self.ids[t['name']] = t['topic_id']
+            for name, partitions, _ in topics:
+                for p in range(partitions):
+                    while self.end(c, name, p) < 0:
+                        time.sleep(0.05)
+            for i in range(3):
+                c.request('Produce', 9, {'acks': -1, 'timeout_ms': 30000, 'topic_data': [
+                    {'name': 'diff-one', 'partition_data': [
+                        {'index': 0, 'records': batch([b'a%d' % i, b'b'],
+                                                      timestamp=cases.NOW + 1000 * i)}]}]})
+            m = c.request('Metadata', 12, {'topics': [{'name': 'diff-one'}]})
+            while c.request('InitProducerId', 2, {'transactional_id': None})['error_code'] != 0:
+                time.sleep(0.1)
+            self.epoch = m['topics'][0]['partitions'][0]['leader_epoch']
+
+    def end(self, c, topic, partition=0):
+        p = c.request('ListOffsets', 7, {'replica_id': -1, 'topics': [
+            {'name': topic, 'partitions': [{'partition_index': partition, 'timestamp': -1,
+                                            'current_leader_epoch': -1}]}]})
+        p = p['topics'][0]['partitions'][0]
+        return p['offset'] if p['error_code'] == 0 else -1
+
+    def prepare(self, c, api):
+        self.api = api
+        for topic in ('diff-one', 'diff-write', 'diff-compact', 'diff-append'):
+            if api == 'Produce' or topic == 'diff-one':
+                self.ends[topic] = self.end(c, topic)
+
+    def fill_in(self, value):
+        """This broker's own values for the names in a request."""
+        if isinstance(value, dict):
+            return {k: self.fill_in(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [self.fill_in(v) for v in value]
+        if isinstance(value, str):
+            if value.startswith('ID:'):
+                return self.ids[value[3:]]
+            if value.startswith('END:'):
+                return self.ends[value[4:]]
+            return {'EPOCH': self.epoch, 'EPOCH+1': self.epoch + 1,
+                    'SESSION': self.session}.get(value, value)
+        return value
+
+    def plain(self, value, key=''):
+        """The names again, for values in an answer."""
+        if isinstance(value, dict):
+            return {k: self.plain(v, k) for k, v in value.items()}
+        if key == 'topic_id':
+            names = {v: 'ID:' + k for k, v in self.ids.items()}
+            return names.get(value, 'new' if value not in (bytes(16), b'\7' * 16) else
+                             value.hex())
+        if key in ('topics', 'api_keys') and isinstance(value, list) and len(value) > 8:
+            # All topics: in no order, and with those that others have made.
+            value = sorted((t for t in value if t.get('name', 'diff-').startswith('diff-')),
+                           key=str if key == 'api_keys' else lambda t: t['name'])
+        if isinstance(value, list):
+            plain = [self.plain(v, key) for v in value]
+            # The order of these is that of a hash table in Java.
+            return sorted(plain, key=lambda c: c['name']) if key == 'configs' else plain
+        if key == 'error_code':
+            return err(value)
+        if key == 'error_message' or key == 'batch_index_error_message':
+            return None if value is None else 'text'
+        if key == 'session_id':
+            return 'SESSION' if value > 0 else value
+        if key in ('leader_epoch', 'epoch'):
+            return 'EPOCH' if value == self.epoch else value
+        if key == 'producer_id':
+            return 'PID' if value >= 0 else value
+        if key == 'port':
+            return 'PORT' if value == int(self.port) else value
+        if key == 'cluster_id':
+            return value and 'CLUSTER'
+        if key in ('log_append_time_ms', 'first_timestamp', 'max_timestamp') and abs(value - now_ms()) < 600000:
+            return 'NOW'
+        if key == 'base_offset' and value >= 0 and self.api == 'Produce':
+            found = [value - e for e in self.ends.values() if value == e]
+            return 'END' if found else 'OFFSET'
+        if key == 'records' and value:
+            return [{k: self.plain(v, k) for k, v in b.items()
+                     if k not in ('raw', 'crc')} for b in batches(value)]
+        return value
+
+    def ask(self, api, version, steps):
+        """What comes back for each step."""
+        out = []
+        self.session = 0
+        with self.client() as c:
+            self.prepare(c, api)
+        with self.client() as c:
+            for step in steps:
+                body = self.fill_in(step) if isinstance(step, dict) else None
+                raw = None if body is not None else step
+                try:
+                    c.send_raw(request_frame(api, version, body, 77, raw=raw))
+                    if api == 'Produce' and body and body['acks'] == 0:
+                        c.send_raw(request_frame('ApiVersions', 0, {}, 78))
+                        c.recv_frame()
+                        out.append('no answer')
+                        continue
+                    frame = c.recv_frame()
+                    out.append(self.decode(api, version, frame))
+                except Closed:
+                    out.append('closed')
+                    break
+                except TimeoutError:
+                    out.append('nothing')
+                    break
+        return out
+
+    def decode(self, api, version, frame):
+        class Replay(Client):
+            def __init__(self):
+                pass
+
+            def recv_frame(self):
+                return frame
+        if not APIS[api].versions[0] <= version <= APIS[api].versions[1]:
+            version = 0
+        try:
+            message = Replay().receive(api, version, 77)
+        except (ValueError, struct.error, UnicodeDecodeError) as e:
+            return 'undecodable: %s' % e
+        self.session = message.get('session_id') or self.session
+        return self.plain(message)
+
+
+def differences(a, b, path=''):
+    """(path, there, here) of everything that is not equal."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        for k in a:
+            yield from differences(a[k], b.get(k), path + '.' + k if path else k)
+    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        for x, y in zip(a, b):
+            yield from differences(x, y, path)
+    elif a != b:
+        yield path, a, b
+
+
+class Known:
+    """known.txt: API, versions, what was asked, field; the reason after '#'."""
+
+    def __init__(self):
+        self.lines = []
+        for number, line in enumerate(open(os.path.join(here, 'known.txt')), 1):
+            text, _, reason = line.partition('#')
+            if not text.strip():
+                continue
+            api, versions, what, field = [w.strip() for w in text.split('|')]
+            if not reason.strip():
+                sys.exit('known.txt:%d: no reason' % number)
+            low, _, high = versions.partition('-')
+            self.lines.append([number, api, range(int(low), int(high or low) + 1)
+                               if versions != '*' else None, what, field, 0])
+
+    def covers(self, api, version, what, field):
+        for line in self.lines:
+            if (line[1] in (api, '*') and (line[2] is None or version in line[2]) and
+                    fnmatch.fnmatchcase(what, line[3]) and fnmatch.fnmatchcase(field, line[4])):
+                line[5] += 1
+                return True
+        return False
+
+
+def main():
+    there, ours = Target(sys.argv[1]), Target(sys.argv[2])
+    only = sys.argv[3:]
+    known = Known()
+    tally = collections.OrderedDict()
+    there.setup()
+    ours.setup()
+    for api, version, what, steps in cases.all_cases():
+        if only and api not in only:
+            continue
+        count = tally.setdefault((api, version), [0, 0])
+        count[0] += 1
+        results = [t.ask(api, version, steps) for t in (there, ours)]
+        found = [d for d in differences(*results) if not known.covers(api, version, what, d[0])]
+        if found:
+            count[1] += 1
+            for field, a, b in found:
+                print('# %s %d: %s: %s: Kafka %.300r, here %.300r'
+                      % (api, version, what, field or 'answer', a, b))
+    failed = 0
+    for (api, version), (n, bad) in tally.items():
+        failed += bad > 0
+        print('%s - %s version %d: %d questions%s'
+              % ('not ok' if bad else 'ok', api, version, n,
+                 ', %d answered otherwise' % bad if bad else ''))
+    for line in known.lines:
+        if line[5] == 0 and (not only or line[1] in only):
+            failed += 1
+            print('not ok - known.txt line %d: no such difference' % line[0])
+    print('# %d questions' % sum(n for n, _ in tally.values()), flush=True)
+    sys.exit(0)
+
+
+main()
