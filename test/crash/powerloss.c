@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -30,6 +31,7 @@ typedef struct State
 static State *state;
 static const char *root;
 static const char *disk;
+static const char *state_file;
 
 static int	(*real_rename) (const char *, const char *);
 static int	(*real_unlink) (const char *);
@@ -55,6 +57,7 @@ init(void)
 	/* copies: a server that shows its doings in ps writes over its environment */
 	root = root ? strdup(root) : NULL;
 	disk = disk ? strdup(disk) : NULL;
+	state_file = file ? strdup(file) : NULL;
 	if (!root || !disk || !file || (fd = open(file, O_RDWR)) < 0)
 	{
 		root = NULL;
@@ -99,6 +102,21 @@ die(const char *what, const char *path)
 	abort();
 }
 
+/*
+ * One at a time changes the copy, together with what it is a copy of: else an older content of a
+ * file, read a moment ago, could replace one that another process has synced meanwhile, as when a
+ * WAL segment is renamed and synced by one process while another already writes to it.
+ */
+static int
+lock_copy(void)
+{
+	int			fd = open(state_file, O_RDWR);
+
+	if (fd < 0 || flock(fd, LOCK_EX) != 0)
+		die("could not lock", state_file);
+	return fd;
+}
+
 /* The file is on disk now, with all that it holds. */
 static int
 sync_file(int fd)
@@ -111,6 +129,7 @@ sync_file(int fd)
 	ssize_t		n;
 	int			in;
 	int			out;
+	int			lock;
 	unsigned long count;
 
 	if (!root)
@@ -126,6 +145,18 @@ sync_file(int fd)
 	if (state->stop_after != 0 && count > state->stop_after)
 		for (;;)
 			pause();
+	lock = lock_copy();
+
+	/* a name that another process has given it since then */
+	n = readlink(link, path, sizeof(path) - 1);
+	if (n < 0)
+		die("could not read", link);
+	path[n] = '\0';
+	if (!copy_name(path, copy) || fstat(fd, &st) != 0 || st.st_nlink == 0)
+	{
+		close(lock);
+		return 0;
+	}
 	snprintf(temporary, sizeof(temporary), "%s.fsync%d", copy, (int) getpid());
 	in = open(path, O_RDONLY);
 	out = open(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600);
@@ -147,6 +178,7 @@ sync_file(int fd)
 	close(out);
 	if (real_rename(temporary, copy) != 0)
 		die("could not rename", temporary);
+	close(lock);
 	return 0;
 }
 
@@ -167,7 +199,9 @@ rename(const char *from, const char *to)
 {
 	char		copy_from[PATH_MAX];
 	char		copy_to[PATH_MAX];
+	int			lock = root ? lock_copy() : -1;
 	int			rc = real_rename(from, to);
+	int			saved = errno;
 
 	if (rc == 0 && copy_name(from, copy_from) && copy_name(to, copy_to) &&
 		real_rename(copy_from, copy_to) != 0)
@@ -176,8 +210,10 @@ rename(const char *from, const char *to)
 		if (errno != ENOENT)
 			die("could not rename", copy_from);
 		real_unlink(copy_to);
-		errno = 0;
 	}
+	if (lock >= 0)
+		close(lock);
+	errno = saved;
 	return rc;
 }
 
@@ -186,10 +222,15 @@ link(const char *from, const char *to)
 {
 	char		copy_from[PATH_MAX];
 	char		copy_to[PATH_MAX];
+	int			lock = root ? lock_copy() : -1;
 	int			rc = real_link(from, to);
+	int			saved = errno;
 
 	if (rc == 0 && copy_name(from, copy_from) && copy_name(to, copy_to))
 		real_link(copy_from, copy_to);
+	if (lock >= 0)
+		close(lock);
+	errno = saved;
 	return rc;
 }
 
@@ -197,11 +238,14 @@ int
 unlink(const char *path)
 {
 	char		copy[PATH_MAX];
+	int			lock = root ? lock_copy() : -1;
 	int			rc = real_unlink(path);
 	int			saved = errno;
 
 	if (rc == 0 && copy_name(path, copy))
 		real_unlink(copy);
+	if (lock >= 0)
+		close(lock);
 	errno = saved;
 	return rc;
 }

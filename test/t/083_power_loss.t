@@ -34,10 +34,11 @@ for my $cut (1 .. $cuts)
 		# exactly after some fsync: of WAL, or of a data file in a checkpoint
 		$node->psql('postgres', 'CHECKPOINT', timeout => 5) if $cut % 4 == 1;
 		my $n = 1 + int rand 40;
+		my $last = PowerLoss::fsyncs() + $n;
 		PowerLoss::stop_disk_after($n);
 		$way = "after $n more fsyncs";
 		my $end = time + 2;
-		sleep 0.02 while PowerLoss::fsyncs() < $n && time < $end;
+		sleep 0.02 while PowerLoss::fsyncs() <= $last && time < $end;
 		sleep 0.3;
 	}
 	my $killed = $crash->kill_tree;
