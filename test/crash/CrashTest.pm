@@ -47,11 +47,29 @@ sub new
 	return $self;
 }
 
+# Waits until all that was appended may be read. A commit that did not wait for its flush holds
+# back, for that moment, what others have committed behind it.
+sub _settle
+{
+	my ($self) = @_;
+	my $end = time + 30;
+
+	while (time < $end)
+	{
+		my ($code, $out) = $self->{node}->psql('postgres',
+			'SELECT bool_and(high_watermark = end_offset) FROM kafka.partitions');
+		last if $code == 0 && $out eq 't';
+		sleep 0.02;
+	}
+	return;
+}
+
 # The workload's answer to a command.
 sub command
 {
 	my ($self, $command) = @_;
 
+	$self->_settle if $command =~ /^(?:check|final)$/;
 	$self->{in} .= "$command\n";
 	$self->{timer}->start($PostgreSQL::Test::Utils::timeout_default);
 	$self->{run}->pump until $self->{out} =~ /^\.\n/m;
