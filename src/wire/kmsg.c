@@ -123,6 +123,7 @@ big_endian(const uint8_t *p, int n)
 	return v;
 }
 
+/* Five bytes at most; as in Kafka, what they hold beyond 32 bits is dropped. */
 static bool
 decode_varint(Decoder *d, uint32_t *value)
 {
@@ -138,18 +139,17 @@ decode_varint(Decoder *d, uint32_t *value)
 		v |= (uint64_t) (byte & 0x7f) << shift;
 		if ((byte & 0x80) == 0)
 		{
-			if (v > UINT32_MAX)
-				break;
 			*value = (uint32_t) v;
 			return true;
 		}
 	}
-	return decode_fail(d, "number of more than 32 bits");
+	return decode_fail(d, "number of more than five bytes");
 }
 
 /*
  * A length in units of at least "unit" bytes each, -1 for null: "width" bytes, or one more than
- * it as a varint.  It is in bounds: so many units can still be there.
+ * it as a varint.  It is in bounds: so many units can still be there.  Null is any negative
+ * length.
  */
 static bool
 decode_length(Decoder *d, const KFieldDesc *f, bool nullable, int width, size_t unit,
@@ -164,7 +164,7 @@ decode_length(Decoder *d, const KFieldDesc *f, bool nullable, int width, size_t 
 		if (!decode_varint(d, &v))
 			return false;
 		*length = -1;
-		if (v == 0)
+		if (v - 1 > INT32_MAX)
 			goto null;
 		n = v - 1;
 	}
@@ -178,7 +178,7 @@ decode_length(Decoder *d, const KFieldDesc *f, bool nullable, int width, size_t 
 		if (n >> (width * 8 - 1))
 			goto null;
 	}
-	if (n > remaining(d) / unit || n > INT32_MAX)
+	if (n > remaining(d) / unit)
 		return decode_fail(d, "length goes beyond the end of the message");
 	*length = (int32_t) n;
 	return true;
@@ -310,16 +310,21 @@ decode_field(Decoder *d, const KFieldDesc *f, void *msg)
 	return decode_value(d, f, member);
 }
 
+/*
+ * As Kafka's classes do, takes tags in any order, the last of those that are there twice, and a
+ * negative count for none.
+ */
 static bool
 decode_tags(Decoder *d, const KMsgDesc *desc, void *msg)
 {
 	KTags	   *unknown = (KTags *) ((char *) msg + desc->tags_offset);
 	uint32_t	known = desc->nfields - desc->nuntagged;
-	uint64_t	least_tag = 0;
 	uint32_t	count;
 
 	if (!decode_varint(d, &count))
 		return false;
+	if (count > INT32_MAX)
+		count = 0;
 	/* a tag and a size are two bytes */
 	if (count > remaining(d) / 2)
 		return decode_fail(d, "more tagged fields than the message can hold");
@@ -331,9 +336,6 @@ decode_tags(Decoder *d, const KMsgDesc *desc, void *msg)
 
 		if (!decode_varint(d, &tag) || !decode_varint(d, &size))
 			return false;
-		if (tag < least_tag)
-			return decode_fail(d, "tagged fields are not in ascending order");
-		least_tag = (uint64_t) tag + 1;
 		if (size > remaining(d))
 			return decode_fail(d, "tagged field goes beyond the end of the message");
 		if (tag < known)
@@ -353,10 +355,13 @@ decode_tags(Decoder *d, const KMsgDesc *desc, void *msg)
 		else
 		{
 			d->next += size;
-			if (unknown->count++ == 0)
+			if (unknown->count == 0)
 				unknown->data = start;
+			else if (start != unknown->data + unknown->len)
+				continue;
 			if (d->next - unknown->data > (ptrdiff_t) INT32_MAX)
 				return decode_fail(d, "unknown tagged fields are too long");
+			unknown->count++;
 			unknown->len = (uint32_t) (d->next - unknown->data);
 		}
 	}

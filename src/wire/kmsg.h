@@ -74,7 +74,8 @@ typedef struct KStrArray
 
 /*
  * Tagged fields that we do not know, as they stood on the wire, so that they survive a round
- * trip.  Known tags are 0, 1, ... without a gap, so all unknown ones follow them.
+ * trip.  Known tags are 0, 1, ... without a gap, so all unknown ones follow them; those that come
+ * after a known one again, in a wrong order, are read over.
  */
 typedef struct KTags
 {

@@ -250,6 +250,30 @@ test_nullable_struct(void)
 	ok(req.cursor && req.cursor->partition_index == 3, "cursor");
 }
 
+/* What the protocol does not allow and Kafka accepts. */
+static void
+test_lenience(void)
+{
+	KApiVersionsRequest req;
+	KApiVersionsResponse resp;
+	KInitProducerIdRequest init;
+	const char *err;
+	size_t		consumed;
+
+	ok(decode(&kmsg_init_producer_id_request, 2, BYTES("\xff\xff\xff\xff\x7f\0\0\0\1\0"), &init,
+			  &consumed, &err) && init.transactional_id.len == -1, "a negative length is null");
+	ok(decode(&kmsg_api_versions_request, 3, BYTES("\1\1\2\6\0\5\1x"), &req, &consumed, &err) &&
+	   req.unknown_tags.count == 2 && req.unknown_tags.len == 5, "tags in a wrong order");
+	ok(decode(&kmsg_api_versions_request, 3, BYTES("\1\1\xff\xff\xff\xff\x0f"), &req, &consumed,
+			  &err) && consumed == 7 && req.unknown_tags.count == 0, "a negative number of tags");
+	ok(decode(&kmsg_api_versions_response, 3,
+			  BYTES("\0\0\1\0\0\0\0\4\1\10\0\0\0\0\0\0\0\7\11\1x"
+					"\1\10\0\0\0\0\0\0\0\10\11\1y"), &resp, &consumed, &err) &&
+	   consumed == 34 && resp.finalized_features_epoch == 8, "the last of a tag twice");
+	is_int(resp.unknown_tags.count, 1, "... and unknown ones are kept up to a known one");
+	is_bytes(resp.unknown_tags.data, resp.unknown_tags.len, BYTES("\11\1x"), "... as they were");
+}
+
 static void
 test_refusals(void)
 {
@@ -268,13 +292,15 @@ test_refusals(void)
 	refused(meta, -1, BYTES("\0"), "unknown version", "a negative version");
 	refused(meta, 1, BYTES("\0\0\0"), "message ends inside a length", "a cut count");
 	refused(meta, 12, BYTES(""), cut, "an empty message");
-	refused(meta, 12, BYTES("\xff\xff\xff\xff\xff\xff"), "number of more than 32 bits",
+	refused(meta, 12, BYTES("\xff\xff\xff\xff\xff\xff"), "number of more than five bytes",
 			"an endless varint");
-	refused(meta, 12, BYTES("\xff\xff\xff\xff\x1f"), "number of more than 32 bits",
-			"a varint with too many bits");
-	refused(meta, 12, BYTES("\x80\x80\x80\x80\x80\0\0\0"), "number of more than 32 bits",
+	refused(meta, 12, BYTES("\x80\x80\x80\x80\x80\0\0\0"), "number of more than five bytes",
 			"a varint of six bytes");
-	refused(meta, 12, BYTES("\xff\xff\xff\xff\x0f\1\1\1"), beyond, "a count of 2^32 - 2");
+	refused(meta, 12, BYTES("\x80\x80\x80\x80\x08\1\1\1"), beyond, "a count of 2^31 - 1");
+	refused(&kmsg_api_versions_request, 3, BYTES("\x81\x80\x80\x80\x08\1\0"), null,
+			"a string of 2^31 bytes");
+	refused(&kmsg_api_versions_request, 3, BYTES("\xff\xff\xff\xff\x7f\1\0"), null,
+			"a length of 35 bits, of which 32 are a null string's");
 	refused(meta, 0, BYTES("\xff\xff\xff\xff"), null, "a null array");
 	refused(meta, 0, BYTES("\0\0\0\1\xff\xff"), null, "a null string");
 	refused(&kmsg_describe_configs_request, 1, BYTES("\0\0\0\1\2\0\1x\0\0\0\1\xff\xff\0"), null,
@@ -282,10 +308,6 @@ test_refusals(void)
 	refused(meta, 0, BYTES("\0\0\0\2\0\0"), beyond, "more items than there can be");
 	refused(&kmsg_init_producer_id_request, 2, BYTES("\xff\xff\3xx"), beyond,
 			"a string longer than the message");
-	refused(&kmsg_api_versions_request, 3, BYTES("\1\1\2\1\0\0\0"),
-			"tagged fields are not in ascending order", "a descending tag");
-	refused(&kmsg_api_versions_request, 3, BYTES("\1\1\2\5\0\5\0"),
-			"tagged fields are not in ascending order", "a tag that is there twice");
 	refused(&kmsg_api_versions_request, 3, BYTES("\1\1\5\1\0\2\0"),
 			"more tagged fields than the message can hold", "too many tags");
 	refused(&kmsg_api_versions_request, 3, BYTES("\1\1\2\5\0\6"),
@@ -577,6 +599,7 @@ main(void)
 	test_metadata();
 	test_produce_fetch();
 	test_nullable_struct();
+	test_lenience();
 	test_refusals();
 	test_versions_when_encoding();
 	test_request_headers();

@@ -205,6 +205,9 @@ def encode(fields, version, flexible, message):
 
 # ---- decoding ----
 
+# What to do with strings that are not UTF-8; 'strict' refuses them.
+STRINGS = 'strict'
+
 class Reader:
     def __init__(self, data, pos=0):
         self.data = data
@@ -255,7 +258,7 @@ def _decode_value(field, version, flexible, r):
                 raise ValueError(field.name + ' is null')
             return None
         raw = r.take(n)
-        return raw.decode() if t == 'string' else raw
+        return raw.decode(errors=STRINGS) if t == 'string' else raw
     if field.nullable is not None and not field.array and r.unpack('>b') < 0:
         return None
     return decode(field.fields, version, flexible, r)

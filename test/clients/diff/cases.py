@@ -82,12 +82,16 @@ def describe_configs(v):
             'include_synonyms': False, 'include_documentation': False}
 
 
+def find_coordinator(v):
+    return {'key': 'diff-group', 'key_type': 0, 'coordinator_keys': ['diff-group']}
+
+
 GOOD = {'Fetch': fetch, 'Produce': produce, 'ListOffsets': list_offsets, 'Metadata': metadata,
         'CreateTopics': create_topics, 'DeleteTopics': delete_topics,
         'OffsetForLeaderEpoch': offset_for_leader_epoch,
         'DescribeTopicPartitions': describe_topic_partitions, 'ApiVersions': api_versions,
         'DescribeCluster': describe_cluster, 'InitProducerId': init_producer_id,
-        'DescribeConfigs': describe_configs}
+        'DescribeConfigs': describe_configs, 'FindCoordinator': find_coordinator}
 
 INTS = {'int8': 7, 'int16': 15, 'int32': 31, 'int64': 63}
 
@@ -252,6 +256,14 @@ def odd():
                 three, response_partition_limit=limit,
                 topics=[{'name': n} for n in ('diff-three', 'diff-one', 'none-such', 'a b')],
                 cursor=cursor and {'topic_name': cursor[0], 'partition_index': cursor[1]})])
+    for v in range(0, 7):
+        for kind in range(0 if v > 0 else 2, 3):
+            for what, keys in {'empty': [''], 'long': ['x' * 32767], 'many': list('abcdefgh'),
+                               'empty first': ['', 'a'], 'twice': ['a', 'b', 'a', 'a'],
+                               'odd': ['a b', 'a\0b', '\u20ac']}.items():
+                if v >= 4 or len(keys) == 1:
+                    yield ('FindCoordinator', v, 'type %d, keys: %s' % (kind, what), [
+                        {'key': keys[0], 'key_type': kind, 'coordinator_keys': keys}])
     for v in range(2, 8):
         def create(**topic):
             body = create_topics(v)
