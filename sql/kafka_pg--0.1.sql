@@ -337,3 +337,26 @@ CREATE FUNCTION kafka.check_topic(topic_table regclass, OUT partition int, OUT b
 AS 'MODULE_PATHNAME', 'ksql_check_topic' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION kafka.check_topic(regclass) IS
   'reads all pages of a topic and reports what is wrong with them';
+
+-- ------------------------------------------------------------------------------------------
+-- Statistics
+-- ------------------------------------------------------------------------------------------
+
+CREATE FUNCTION kafka.stat_get_connection(OUT broker int, OUT pid int, OUT role oid,
+  OUT client_id text, OUT client_addr inet, OUT client_port int, OUT client_software_name text,
+  OUT client_software_version text, OUT connected timestamptz, OUT last_request timestamptz,
+  OUT requests bigint, OUT parked_requests int, OUT bytes_received bigint, OUT bytes_sent bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'ksql_stat_get_connection' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
+  ROWS 100;
+COMMENT ON FUNCTION kafka.stat_get_connection() IS
+  'the connections of Kafka clients, as view kafka.stat_connection shows them';
+
+CREATE VIEW kafka.stat_connection AS
+  SELECT s.broker, s.pid, pg_get_userbyid(s.role) AS role, s.client_id, s.client_addr,
+         s.client_port, s.client_software_name, s.client_software_version, s.connected,
+         s.last_request, s.requests, s.parked_requests, s.bytes_received, s.bytes_sent
+  FROM kafka.stat_get_connection() s;
+COMMENT ON VIEW kafka.stat_connection IS
+  'the connections of Kafka clients; most columns are for members of its role and of pg_read_all_stats only';
+GRANT SELECT ON kafka.stat_connection TO PUBLIC;

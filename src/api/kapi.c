@@ -20,8 +20,10 @@
 #include "utils/timestamp.h"
 
 #include "api/kapi_request.h"
+#include "api/kapi_stat.h"
 #include "api/kapi_wait.h"
 #include "kguc.h"
+#include "kstop.h"
 
 /* A decoded request may take this much more memory than its bytes. */
 #define DECODE_FACTOR		32
@@ -48,8 +50,6 @@ MemoryContext kapi_context;
 static int64 turn_now;
 static uint64 turn_number;
 static bool draining;
-static int	nconns;
-static uint64 nrequests;
 
 /* A step may still look at a request that it has finished: that goes when the step returns. */
 static int	running;
@@ -89,6 +89,7 @@ kapi_attach(const KApiIo * io, int broker)
 	kapi_context = AllocSetContextCreate(CurrentMemoryContext, "kafka requests",
 										 ALLOCSET_DEFAULT_SIZES);
 	kapi_wait_init();
+	kapi_stat_attach();
 }
 
 /* ------------------------------------------------------------------------
@@ -106,11 +107,14 @@ kapi_conn_open(void *io_conn, const KApiPeer * peer)
 	conn->io_conn = io_conn;
 	conn->ctx = ctx;
 	conn->client = MemoryContextStrdup(ctx, peer->client);
+	conn->client_host = MemoryContextStrdup(ctx, peer->client_host);
+	conn->client_port = peer->client_port;
+	conn->connected = GetCurrentTimestamp();
 	conn->protocol = MemoryContextStrdup(ctx, peer->protocol);
 	conn->local_host = MemoryContextStrdup(ctx, peer->local_host);
 	conn->local_port = peer->local_port;
 	dlist_init(&conn->requests);
-	nconns++;
+	kapi_stat_open(conn);
 
 	/* Who needs no authentication is known from the beginning: its first frame may be large. */
 	if (!kapi_is_refused(conn))
@@ -139,7 +143,6 @@ conn_release(KApiConn * conn)
 		return;
 	if (conn->advance)
 		dlist_delete(&conn->advance_node);
-	nconns--;
 	MemoryContextDelete(conn->ctx);
 }
 
@@ -163,6 +166,7 @@ kapi_conn_closed(KApiConn * conn)
 		kapi_answer_none(req);
 	}
 	conn->gone = true;
+	kapi_stat_close(conn);
 	conn_release(conn);
 }
 
@@ -472,6 +476,7 @@ begin_step(KRequest * req)
 		return;
 	}
 
+	KSTOP("kapi-begin-request");
 	karena_init(&arena, NULL, 0, Min(len * DECODE_FACTOR + DECODE_EXTRA, DECODE_MAX),
 				arena_grow, req->ctx);
 	req->body = palloc(req->info->request->size);
@@ -486,14 +491,20 @@ begin_step(KRequest * req)
 		kapi_close(req, NULL);
 		return;
 	}
-	if (!req->entry->anonymous && !OidIsValid(kapi_role(req)))
+	if (!req->entry->anonymous)
 	{
-		/*
-		 * The role does not exist, as the log says; what PUBLIC may do is not meant for
-		 * strangers.
-		 */
-		kapi_close(req, NULL);
-		return;
+		Oid			role = kapi_role(req);
+
+		if (!OidIsValid(role))
+		{
+			/*
+			 * The role does not exist, as the log says; what PUBLIC may do is not meant for
+			 * strangers.
+			 */
+			kapi_close(req, NULL);
+			return;
+		}
+		kapi_stat_role(req->conn, role);
 	}
 	if (req->entry->standby_error != 0 && kapi_standby)
 	{
@@ -555,7 +566,6 @@ advance(KApiConn * conn)
 			return;
 		next->state = KREQUEST_BEGUN;
 		next->begun = kapi_now();
-		nrequests++;
 		kapi_run(next, begin_step);
 		if (kapi_produce_is_full())
 			kapi_produce_flush();
@@ -597,6 +607,7 @@ kapi_conn_frame(KApiConn * conn, void *slot, uint8 *data, size_t len)
 		problem = err;
 	else
 	{
+		kapi_stat_request(conn, frame.client_id);
 		req->entry = kapi_entry(frame.api_key);
 		req->info = frame.api;
 		req->version = frame.api_version;
@@ -708,12 +719,4 @@ void
 kapi_drain(void)
 {
 	draining = true;
-}
-
-void
-kapi_counts(KApiCounts * counts)
-{
-	counts->connections = nconns;
-	counts->parked = kapi_wait_count();
-	counts->requests = nrequests;
 }

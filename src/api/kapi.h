@@ -24,6 +24,8 @@
 #define KAPI_H
 
 #include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
+#include "port/atomics.h"
 
 #include "kchunk.h"
 
@@ -34,6 +36,8 @@ typedef struct KApiConn KApiConn;
 typedef struct KApiPeer
 {
 	const char *client;			/* "192.0.2.7:40312", for the server's log */
+	const char *client_host;	/* the same in two; '' when it is not known */
+	int			client_port;
 	const char *protocol;		/* PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL */
 	const char *local_host;		/* the address that the client connected to */
 	int			local_port;
@@ -106,6 +110,12 @@ typedef struct KApiIo
 	/* The client is known: its frames may be as large as kafka_pg.max_request_size allows. */
 	void		(*trust) (void *conn);
 
+	/*
+	 * Add the bytes that the connection receives and sends from now on to these; NULL: no more.
+	 * Nobody else writes them.
+	 */
+	void		(*meter) (void *conn, pg_atomic_uint64 *received, pg_atomic_uint64 *sent);
+
 	/* Bytes of answers for which the server has room; a fetch returns no more. */
 	size_t		(*answer_room) (void);
 
@@ -173,14 +183,46 @@ extern long kapi_turn_end(int64 now_ms, bool idle);
  */
 extern void kapi_drain(void);
 
-/* Numbers for the broker's title and statistics. */
-typedef struct KApiCounts
-{
-	int			connections;
-	int			parked;			/* requests that wait for something */
-	uint64		requests;		/* since the process began */
-} KApiCounts;
+/* ------------------------------------------------------------------------
+ * What all processes may know of the connections: kafka.stat_connection
+ * ------------------------------------------------------------------------
+ */
 
-extern void kapi_counts(KApiCounts *counts);
+/* Room for strings; what clients send is cut off there. */
+#define KAPI_STAT_HOST			46	/* as INET6_ADDRSTRLEN */
+#define KAPI_STAT_CLIENT_ID		128
+#define KAPI_STAT_SOFTWARE		64
+
+/*
+ * One connection as it was a moment ago.  Strings but the host are not terminated, and any bytes
+ * that a client liked to send; a length of -1: null.
+ */
+typedef struct KApiStat
+{
+	int			broker;
+	int			pid;
+	Oid			role;			/* InvalidOid: not known yet, or none */
+	TimestampTz connected;
+	TimestampTz last_request;	/* 0: none yet */
+	uint64		requests;
+	uint64		received;		/* bytes */
+	uint64		sent;
+	uint32		parked;			/* requests that wait for something */
+	char		host[KAPI_STAT_HOST];	/* '': not known */
+	int			port;
+	int16		client_id_len;
+	int16		software_name_len;
+	int16		software_version_len;
+	char		client_id[KAPI_STAT_CLIENT_ID];
+	char		software_name[KAPI_STAT_SOFTWARE];
+	char		software_version[KAPI_STAT_SOFTWARE];
+} KApiStat;
+
+extern Size kapi_shmem_size(void);
+extern void kapi_shmem_init(void);
+
+/* In any process: i from 0 to below the capacity; false: there is no connection. */
+extern int	kapi_stat_capacity(void);
+extern bool kapi_stat_read(int i, KApiStat *stat);
 
 #endif							/* KAPI_H */

@@ -40,8 +40,8 @@
 #define COLD_AGAIN			200 /* ms */
 
 /*
- * Where a connection's last reads of some partitions ended, and how much they gave.  Two partitions
- * of one place take turns.
+ * Where a connection's last reads of some partitions ended, and how much they gave, so that the
+ * next one need not search.  Two partitions of one place take turns.
  */
 #define CACHE_SIZE			256
 

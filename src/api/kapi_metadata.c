@@ -6,6 +6,7 @@
 
 #include "access/xlog.h"
 #include "api/kapi_request.h"
+#include "api/kapi_stat.h"
 #include "api/kapi_wait.h"
 #include "kguc.h"
 
@@ -82,6 +83,8 @@ kapi_api_versions(KRequest * req)
 		kapi_api_versions_fail(req, KERR_INVALID_REQUEST);
 		return;
 	}
+	if (req->version >= 3)
+		kapi_stat_software(req->conn, body->client_software_name, body->client_software_version);
 	kmsg_init(&kmsg_api_versions_response, &resp);
 	resp.api_keys.count = kapi_table_size;
 	resp.api_keys.items = kapi_items(&kmsg_api_versions_response,

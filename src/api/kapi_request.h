@@ -19,16 +19,16 @@
 
 typedef struct KRequest KRequest;
 typedef struct KFetchCache KFetchCache;
+typedef struct KApiStatSlot KApiStatSlot;
 
-/*
- * Where the last fetches of a connection ended, so that the next one need not search.  As many as
- * fit a consumer's usual assignment; the least recently used one makes room.
- */
 struct KApiConn
 {
 	void	   *io_conn;
 	MemoryContext ctx;
 	char	   *client;
+	char	   *client_host;
+	int			client_port;
+	TimestampTz connected;
 	char	   *protocol;
 	char	   *local_host;
 	int			local_port;
@@ -38,7 +38,9 @@ struct KApiConn
 	bool		trusted;		/* io->trust() has been called */
 	bool		closing;		/* io->close() has been called: begin nothing more */
 	bool		gone;			/* kapi_conn_closed() has been called */
+	int			nparked;		/* requests that wait for something */
 	KFetchCache *fetch_cache;	/* kapi_fetch.c; NULL until the first fetch */
+	KApiStatSlot *stat;			/* kapi_stat.c; NULL: no room for now, or gone */
 };
 
 /* ------------------------------------------------------------------------

@@ -12,6 +12,7 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
+#include "api/kapi_stat.h"
 #include "api/kapi_wait.h"
 
 #define MAX_BACKOFF		50		/* ms */
@@ -98,6 +99,8 @@ park(KRequest * req, void (*wake) (KRequest * req))
 	{
 		req->parked = true;
 		parked++;
+		req->conn->nparked++;
+		kapi_stat_parked(req->conn);
 	}
 }
 
@@ -192,6 +195,8 @@ kapi_wait_clear(KRequest * req)
 		return;
 	req->parked = false;
 	parked--;
+	req->conn->nparked--;
+	kapi_stat_parked(req->conn);
 	if (wait->timed)
 		pairingheap_remove(times, &wait->time_node);
 	if (wait->for_lsn)
@@ -384,10 +389,4 @@ kapi_wait_timeout(void)
 	if (watch_retry && (ms < 0 || ms > MAX_BACKOFF))
 		ms = MAX_BACKOFF;
 	return (long) ms;
-}
-
-int
-kapi_wait_count(void)
-{
-	return parked;
 }

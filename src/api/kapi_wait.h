@@ -53,6 +53,5 @@ extern bool kapi_wait_lsn_reached(void);
 
 /* Milliseconds until somebody's time comes, -1: never. */
 extern long kapi_wait_timeout(void);
-extern int	kapi_wait_count(void);
 
 #endif							/* KAPI_WAIT_H */

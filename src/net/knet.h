@@ -25,6 +25,7 @@
 
 #include "lib/ilist.h"
 #include "lib/pairingheap.h"
+#include "port/atomics.h"
 #include "storage/latch.h"
 
 #include "kchunk.h"
@@ -56,9 +57,9 @@ typedef struct KNetHandlers
 	void		(*turn_begin) (void);
 
 	/*
-	 * Sockets, timers and posted calls of this turn are done; its answers
-	 * leave when this returns. idle: no socket has anything for us. Returns
-	 * for how many milliseconds the loop may sleep; -1: no limit.
+	 * Sockets and timers of this turn are done; its answers leave when this
+	 * returns. idle: no socket has anything for us. Returns for how many
+	 * milliseconds the loop may sleep; -1: no limit.
 	 */
 	long		(*turn_end) (bool idle);
 } KNetHandlers;
@@ -86,7 +87,6 @@ extern void knet_loop_run(void);
 extern void knet_loop_stop(void);
 extern void knet_loop_drain(int timeout_ms);
 extern int64 knet_now_us(void);
-extern void knet_post(void (*fn) (void *arg), void *arg);
 
 /*
  * Timers fire once. The struct belongs to the caller, is zeroed before its
@@ -124,15 +124,15 @@ extern int	knet_listen_raise_nofile(int connections);
 extern void *knet_conn_user(KConn *conn);
 extern void knet_conn_set_user(KConn *conn, void *user);
 extern const char *knet_conn_peer(KConn *conn);
+extern int	knet_conn_remote(KConn *conn, char *host, size_t size);
 extern int	knet_conn_local(KConn *conn, char *host, size_t size);
+extern void knet_conn_meter(KConn *conn, pg_atomic_uint64 *received, pg_atomic_uint64 *sent);
 extern void knet_conn_trust(KConn *conn, size_t frame_limit);
-extern void knet_close(KConn *conn);
 extern void knet_close_after_answers(KConn *conn);
 extern int	knet_conn_count(void);
 extern size_t knet_answer_room(void);
 
 /* Frames and their answers. */
-extern KConn *knet_slot_conn(KNetSlot *slot);
 extern void knet_frame_free(KNetSlot *slot);
 extern void knet_reply(KNetSlot *slot, const KChunk *chunks, int count);
 extern void knet_reply_none(KNetSlot *slot);

@@ -67,6 +67,23 @@ knet_conn_peer(KConn *conn)
 	return conn->name;
 }
 
+/* The same in two; returns the port. IPv4 that came in over an IPv6 socket is IPv4 again. */
+int
+knet_conn_remote(KConn *conn, char *host, size_t size)
+{
+	static const uint8 mapped[12] = {[10] = 0xff,[11] = 0xff};
+	const uint8 *bytes = conn->peer.bytes;
+	const char *ok;
+
+	if (memcmp(bytes, mapped, sizeof(mapped)) == 0)
+		ok = inet_ntop(AF_INET, bytes + sizeof(mapped), host, size);
+	else
+		ok = inet_ntop(AF_INET6, bytes, host, size);
+	if (ok == NULL)
+		strlcpy(host, "", size);
+	return conn->port;
+}
+
 /* The address that the client connected to; returns the port. */
 int
 knet_conn_local(KConn *conn, char *host, size_t size)
@@ -92,6 +109,14 @@ knet_conn_local(KConn *conn, char *host, size_t size)
 		port = ntohs(in6->sin6_port);
 	}
 	return port;
+}
+
+/* Count the bytes that are received and sent from now on; NULL: no more. */
+void
+knet_conn_meter(KConn *conn, pg_atomic_uint64 *received, pg_atomic_uint64 *sent)
+{
+	conn->received = received;
+	conn->sent = sent;
 }
 
 int
@@ -194,7 +219,7 @@ knet_conn_deadline(void *arg)
  * there is no memory.
  */
 void
-knet_conn_accept(int fd, const KNetPeer *peer, const char *name)
+knet_conn_accept(int fd, const KNetPeer *peer, uint16 port, const char *name)
 {
 	struct epoll_event event = {0};
 	int			on = 1;
@@ -212,6 +237,7 @@ knet_conn_accept(int fd, const KNetPeer *peer, const char *name)
 	conn->kind = KNET_KIND_CONN;
 	conn->fd = fd;
 	conn->peer = *peer;
+	conn->port = port;
 	strlcpy(conn->name, name, sizeof(conn->name));
 	conn->frame_limit = knet_loop.limits.first_frame_limit;
 	conn->read_size = KNET_FIRST_READ;
@@ -301,12 +327,6 @@ knet_conn_kill(KConn *conn, const char *why)
 	knet_loop.nconns--;
 	knet_shared_leave(&conn->peer);
 	knet_listen_conn_closed();
-}
-
-void
-knet_close(KConn *conn)
-{
-	knet_conn_kill(conn, "by the broker");
 }
 
 /* Read nothing more, and close when all requests are answered. */
@@ -656,6 +676,7 @@ knet_conn_read(KConn *conn)
 			return;
 		}
 		conn->active_us = knet_loop.now_us;
+		knet_count(conn->received, n);
 		got = n;
 		if (in_place > 0)
 		{

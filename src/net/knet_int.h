@@ -126,9 +126,22 @@ struct KConn
 	int64		paused_us;
 	KNetTimer	timer;
 
+	/* bytes, where somebody wants to know of them; else NULL */
+	pg_atomic_uint64 *received;
+	pg_atomic_uint64 *sent;
+
 	KNetPeer	peer;
+	uint16		port;			/* of the peer */
 	char		name[64];
 };
+
+/* Adds to a count that only this process writes. */
+static inline void
+knet_count(pg_atomic_uint64 *count, size_t bytes)
+{
+	if (count != NULL)
+		pg_atomic_write_u64(count, pg_atomic_read_u64(count) + bytes);
+}
 
 /* knet_loop.c */
 extern void knet_loop_tick(void);
@@ -150,7 +163,7 @@ extern void knet_listen_event(void *listener);
 extern void knet_listen_conn_closed(void);
 
 /* knet_conn.c */
-extern void knet_conn_accept(int fd, const KNetPeer *peer, const char *name);
+extern void knet_conn_accept(int fd, const KNetPeer *peer, uint16 port, const char *name);
 extern void knet_conn_event(KConn *conn, uint32 events);
 extern void knet_conn_go_on(KConn *conn);
 extern void knet_conn_balance(KConn *conn);

@@ -320,21 +320,26 @@ knet_listen_admit(int fd, KNetAddress *address)
 {
 	const char *why;
 	KNetPeer	peer = {{0}};
+	uint16		port = 0;
 
 	knet_address_name(address);
 	if (address->addr.ss_family == AF_INET)
 	{
 		peer.bytes[10] = peer.bytes[11] = 0xff;
 		memcpy(peer.bytes + 12, &((struct sockaddr_in *) &address->addr)->sin_addr, 4);
+		port = ntohs(((struct sockaddr_in *) &address->addr)->sin_port);
 	}
 	else if (address->addr.ss_family == AF_INET6)
+	{
 		memcpy(peer.bytes, &((struct sockaddr_in6 *) &address->addr)->sin6_addr, 16);
+		port = ntohs(((struct sockaddr_in6 *) &address->addr)->sin6_port);
+	}
 
 	if (knet_loop.nconns >= knet_loop.max_conns)
 		why = "no file descriptors left";
 	else if (knet_shared_admit(&peer, &why))
 	{
-		knet_conn_accept(fd, &peer, address->name);
+		knet_conn_accept(fd, &peer, port, address->name);
 		return;
 	}
 	knet_listen_complain(address->name, why);

@@ -1,6 +1,6 @@
 /*
  * knet_loop.c
- *	  The event loop: one turn, timers, posted calls.
+ *	  The event loop: one turn, timers.
  *
  * A WaitEventSet cannot remove a socket, so the sockets are in an epoll
  * descriptor of our own, which is one member of the set beside the latch and the
@@ -28,18 +28,7 @@
 #define KNET_EVENTS_PER_TURN 128
 #define KNET_TIMERS_PER_TURN 256
 
-typedef struct KNetPost
-{
-	slist_node	node;
-	void		(*fn) (void *arg);
-	void	   *arg;
-} KNetPost;
-
 KNetLoop	knet_loop = {.epoll_fd = -1};
-
-static slist_head posts;
-static slist_head spare_posts;
-static KNetPost *last_post;
 
 static int
 knet_timer_compare(const pairingheap_node *a, const pairingheap_node *b, void *arg)
@@ -95,9 +84,6 @@ knet_loop_init(int loop_no, const KNetHandlers *handlers, const KNetLimits *limi
 	dlist_init(&knet_loop.dirty);
 	dlist_init(&knet_loop.starved);
 	dlist_init(&knet_loop.dead);
-	slist_init(&posts);
-	slist_init(&spare_posts);
-	last_post = NULL;
 
 	ReserveExternalFD();
 	knet_loop.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -169,44 +155,6 @@ knet_run_timers(void)
 	}
 }
 
-/* Call fn(arg) later in this turn, or in the next one. May throw for lack of memory. */
-void
-knet_post(void (*fn) (void *arg), void *arg)
-{
-	KNetPost   *post;
-
-	if (slist_is_empty(&spare_posts))
-		post = MemoryContextAlloc(knet_loop.context, sizeof(KNetPost));
-	else
-		post = slist_container(KNetPost, node, slist_pop_head_node(&spare_posts));
-	post->fn = fn;
-	post->arg = arg;
-	if (slist_is_empty(&posts))
-		slist_push_head(&posts, &post->node);
-	else
-		slist_insert_after(&last_post->node, &post->node);
-	last_post = post;
-}
-
-/* Calls posted by posted calls wait for the next turn. */
-static void
-knet_run_posts(void)
-{
-	KNetPost   *last = last_post;
-
-	while (!slist_is_empty(&posts))
-	{
-		KNetPost   *post = slist_container(KNetPost, node, slist_pop_head_node(&posts));
-		void		(*fn) (void *arg) = post->fn;
-		void	   *arg = post->arg;
-
-		slist_push_head(&spare_posts, &post->node);
-		fn(arg);
-		if (post == last)
-			break;
-	}
-}
-
 /* Connections whose input is in memory: each gets one go. */
 static void
 knet_run_ready(void)
@@ -257,8 +205,7 @@ knet_run_sockets(void)
 static bool
 knet_busy(void)
 {
-	return !slist_is_empty(&posts) ||
-		!dlist_is_empty(&knet_loop.ready) ||
+	return !dlist_is_empty(&knet_loop.ready) ||
 		!dlist_is_empty(&knet_loop.dirty) ||
 		!dlist_is_empty(&knet_loop.dead);
 }
@@ -283,7 +230,6 @@ knet_turn(void)
 	knet_run_sockets();
 	knet_loop_tick();
 	knet_run_timers();
-	knet_run_posts();
 	idle = !knet_busy() && epoll_wait(knet_loop.epoll_fd, &event, 1, 0) == 0;
 	ms = knet_loop.handlers.turn_end(idle);
 	knet_send_dirty();

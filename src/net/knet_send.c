@@ -47,12 +47,6 @@ knet_out_free_list(KNetOut *out)
 	}
 }
 
-KConn *
-knet_slot_conn(KNetSlot *slot)
-{
-	return slot->conn;
-}
-
 /*
  * The frame has been dealt with; the slot still waits for its answer. Call it as
  * early as possible: these bytes count against the server's budget.
@@ -257,6 +251,7 @@ knet_send_advance(KConn *conn, size_t sent)
 {
 	conn->active_us = knet_loop.now_us;
 	conn->unsent -= sent;
+	knet_count(conn->sent, sent);
 	knet_shared_answer_sub(sent);
 	while (conn->out_first != NULL)
 	{

@@ -19,4 +19,10 @@
 					 errmsg("%s must not be null", name))); \
 	} while (0)
 
+/*
+ * Bytes as text; what is not valid in the database's encoding is written as \xNN, byte by byte:
+ * ksql_value.c
+ */
+extern text *ksql_bytes_to_text(const char *data, int len);
+
 #endif							/* KSQL_H */

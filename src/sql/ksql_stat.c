@@ -1,10 +1,11 @@
 /*
  * ksql_stat.c
- *		The state of a topic's partitions, and the check of its pages.
+ *		The state of a topic's partitions, the check of its pages, and the brokers' connections.
  */
 #include "postgres.h"
 
 #include "access/table.h"
+#include "catalog/pg_authid.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -12,13 +13,17 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/timestamp.h"
 
+#include "api/kapi.h"
 #include "log/klog.h"
+#include "sql/ksql.h"
 #include "table/ktable.h"
 #include "topic/ktopic.h"
 
 PG_FUNCTION_INFO_V1(ksql_topic_partitions);
 PG_FUNCTION_INFO_V1(ksql_check_topic);
+PG_FUNCTION_INFO_V1(ksql_stat_get_connection);
 
 /*
  * kafka.topic_partitions(regclass) -> TABLE (partition int, leader_epoch int, log_start bigint,
@@ -105,5 +110,67 @@ ksql_check_topic(PG_FUNCTION_ARGS)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, RelationGetRelationName(rel));
 	klog_check(rel, add_problem, fcinfo->resultinfo);
 	table_close(rel, AccessShareLock);
+	return (Datum) 0;
+}
+
+/* What a client says of itself. */
+static Datum
+client_text(const char *data, int len, bool *isnull)
+{
+	*isnull = len < 0;
+	return *isnull ? (Datum) 0 : PointerGetDatum(ksql_bytes_to_text(data, len));
+}
+
+/*
+ * kafka.stat_get_connection() -> the rows of view kafka.stat_connection, the role as its oid
+ *
+ * As pg_stat_get_activity(): everybody sees that there is a connection, whose, and what it calls
+ * itself; the rest is for members of its role and of pg_read_all_stats.
+ */
+Datum
+ksql_stat_get_connection(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool		sees_all = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < kapi_stat_capacity(); i++)
+	{
+		KApiStat	stat;
+		Datum		values[14] = {0};
+		bool		isnull[14];
+
+		CHECK_FOR_INTERRUPTS();
+		if (!kapi_stat_read(i, &stat))
+			continue;
+		memset(isnull, true, sizeof(isnull));
+		values[0] = Int32GetDatum(stat.broker);
+		values[1] = Int32GetDatum(stat.pid);
+		isnull[0] = isnull[1] = false;
+		values[2] = ObjectIdGetDatum(stat.role);
+		isnull[2] = !OidIsValid(stat.role);
+		values[3] = client_text(stat.client_id, stat.client_id_len, &isnull[3]);
+		if (sees_all || (OidIsValid(stat.role) && has_privs_of_role(GetUserId(), stat.role)))
+		{
+			if (stat.host[0] != '\0')
+			{
+				values[4] = DirectFunctionCall1(inet_in, CStringGetDatum(stat.host));
+				values[5] = Int32GetDatum(stat.port);
+				isnull[4] = isnull[5] = false;
+			}
+			values[6] = client_text(stat.software_name, stat.software_name_len, &isnull[6]);
+			values[7] = client_text(stat.software_version, stat.software_version_len,
+									&isnull[7]);
+			values[8] = TimestampTzGetDatum(stat.connected);
+			values[9] = TimestampTzGetDatum(stat.last_request);
+			values[10] = Int64GetDatum((int64) stat.requests);
+			values[11] = Int32GetDatum((int32) stat.parked);
+			values[12] = Int64GetDatum((int64) stat.received);
+			values[13] = Int64GetDatum((int64) stat.sent);
+			memset(&isnull[8], false, 6);
+			isnull[9] = stat.last_request == 0;
+		}
+		tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+	}
 	return (Datum) 0;
 }

@@ -17,6 +17,8 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 
+#include "sql/ksql.h"
+
 /*
  * What jsonb can hold, with room to spare: nesting within the default stack, numbers within
  * numeric, and all of it within jsonb's limit of 256 MB although a short number grows sixfold.
@@ -33,9 +35,8 @@ PG_FUNCTION_INFO_V1(ksql_jsonb_to_bytea);
 PG_FUNCTION_INFO_V1(ksql_header_value);
 PG_FUNCTION_INFO_V1(ksql_header_text);
 
-/* Bytes as text; what is not valid in the database's encoding is written as \xNN, byte by byte. */
-static text *
-bytes_to_text(const char *data, int len)
+text *
+ksql_bytes_to_text(const char *data, int len)
 {
 	StringInfoData out;
 	int			pos = 0;
@@ -62,7 +63,7 @@ ksql_to_text(PG_FUNCTION_ARGS)
 {
 	bytea	   *bytes = PG_GETARG_BYTEA_PP(0);
 
-	PG_RETURN_TEXT_P(bytes_to_text(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)));
+	PG_RETURN_TEXT_P(ksql_bytes_to_text(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)));
 }
 
 /* A JSON number that numeric could not hold clears *arg. */
@@ -221,5 +222,5 @@ ksql_header_text(PG_FUNCTION_ARGS)
 
 	if (!find_header(fcinfo, &value))
 		PG_RETURN_NULL();
-	PG_RETURN_TEXT_P(bytes_to_text(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value)));
+	PG_RETURN_TEXT_P(ksql_bytes_to_text(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value)));
 }

@@ -56,11 +56,14 @@ broker_limits(KNetLimits *limits)
 static void
 broker_opened(KConn *conn)
 {
-	char		host[64];
+	char		client[64];
+	char		local[64];
 	KApiPeer	peer = {.client = knet_conn_peer(conn), .protocol = "PLAINTEXT"};
 
-	peer.local_port = knet_conn_local(conn, host, sizeof(host));
-	peer.local_host = host;
+	peer.client_port = knet_conn_remote(conn, client, sizeof(client));
+	peer.client_host = client;
+	peer.local_port = knet_conn_local(conn, local, sizeof(local));
+	peer.local_host = local;
 	knet_conn_set_user(conn, kapi_conn_open(conn, &peer));
 }
 
@@ -159,12 +162,19 @@ broker_trust(void *conn)
 	knet_conn_trust(conn, kguc_max_request_size);
 }
 
+static void
+broker_meter(void *conn, pg_atomic_uint64 *received, pg_atomic_uint64 *sent)
+{
+	knet_conn_meter(conn, received, sent);
+}
+
 static const KApiIo io = {
 	.reply = broker_reply,
 	.reply_none = broker_reply_none,
 	.frame_free = broker_frame_free,
 	.close = broker_close,
 	.trust = broker_trust,
+	.meter = broker_meter,
 	.answer_room = knet_answer_room,
 	.ddl_submit = kworker_ddl_submit,
 	.ddl_poll = kworker_ddl_poll,

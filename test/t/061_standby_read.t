@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 
+use IO::Socket::INET;
 use KafkaPg;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -91,6 +92,10 @@ sub consumed
 $standby->poll_query_until('postgres',
 	q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type LIKE 'kafka broker%'}) or die 'no broker';
 is(consumed($standby), 'one three two four five ', 'a Kafka client reads on the standby');
+my $client = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $standby->kafka_port);
+ok($standby->poll_query_until('postgres', 'SELECT count(*) = 1 FROM kafka.stat_connection WHERE client_port = '
+	. $client->sockport), 'clients of the standby are shown there');
+close $client;
 like($standby->kcat('-L', '-t', 't'), qr/broker 2 at [^\n]*\n[^\n]*\n.*partition 0, leader 2, replicas: 2/s,
 	'the primary is not known: the standby names itself');
 is($standby->kcat('-Q', '-t', 't:0:-1'), $primary->kcat('-Q', '-t', 't:0:-1'), 'the same latest offset');

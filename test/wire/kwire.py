@@ -307,7 +307,8 @@ def request_frame(api, version, body, correlation_id=1, client_id='kwire', raw=N
     if client_id is None:
         head += b'\xff\xff'
     else:
-        head += struct.pack('>h', len(client_id)) + client_id.encode()
+        raw_id = client_id.encode() if isinstance(client_id, str) else client_id
+        head += struct.pack('>H', len(raw_id)) + raw_id
     if flexible:
         head += b'\0'
     if raw is None:
