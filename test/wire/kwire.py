@@ -320,10 +320,22 @@ class Closed(Exception):
     """The server has closed the connection."""
 
 
+def connect(host, port, timeout):
+    """A socket; brokers listen a moment later than a server that starts answers SQL."""
+    until = time.monotonic() + timeout
+    while True:
+        try:
+            return socket.create_connection((host, port), timeout)
+        except ConnectionRefusedError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+
+
 class Client:
     def __init__(self, bootstrap=None, timeout=30):
         host, port = (bootstrap or os.environ['KAFKA_BOOTSTRAP']).rsplit(':', 1)
-        self.sock = socket.create_connection((host, int(port)), timeout)
+        self.sock = connect(host, int(port), timeout)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.next_id = 1
 
