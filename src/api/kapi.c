@@ -263,6 +263,30 @@ writer_resize(void *ctx, void *old, size_t used, size_t size)
 	return new;
 }
 
+/* Makes a chunk of a piece of the answer. */
+static void
+chunk_make(KRequest * req, const KMsgPiece * piece, KChunk * chunk)
+{
+	slist_iter	iter;
+
+	*chunk = (KChunk)
+	{
+		.data = piece->data,.len = piece->len,.release = chunk_released,.arg = req
+	};
+	slist_foreach(iter, &req->lent)
+	{
+		KLent	   *lent = slist_container(KLent, node, iter.cur);
+
+		if (piece->data == (const void *) lent)
+		{
+			chunk->data = NULL;
+			chunk->lender = lent->lender;
+			chunk->lender_arg = lent;
+			break;
+		}
+	}
+}
+
 void
 kapi_answer(KRequest * req, const void *response)
 {
@@ -302,12 +326,7 @@ kapi_answer_version(KRequest * req, int version, const void *response)
 	chunks = MemoryContextAllocHuge(req->ctx, n * sizeof(KChunk));
 	n = kmsg_writer_pieces(&writer, 0, pieces, n);
 	for (int i = 0; i < n; i++)
-	{
-		chunks[i].data = pieces[i].data;
-		chunks[i].len = pieces[i].len;
-		chunks[i].release = chunk_released;
-		chunks[i].arg = req;
-	}
+		chunk_make(req, &pieces[i], &chunks[i]);
 	req->chunks = n;
 	finish(req);
 	kapi_io->reply(req->slot, chunks, n);
@@ -590,6 +609,7 @@ kapi_conn_frame(KApiConn * conn, void *slot, uint8 *data, size_t len)
 	req->len = len;
 	req->state = KREQUEST_QUEUED;
 	slist_init(&req->wait.watches);
+	slist_init(&req->lent);
 	dlist_push_tail(&conn->requests, &req->node);
 
 	if (conn->closing || draining)
@@ -713,6 +733,13 @@ kapi_turn_end(int64 now_ms, bool idle)
 	timeout = kapi_wait_timeout();
 	retry = kapi_produce_timeout();
 	return timeout < 0 ? retry : retry < 0 ? timeout : Min(timeout, retry);
+}
+
+void
+kapi_turn_close(void)
+{
+	if (kapi_in_txn())
+		kapi_guard(end_step, NULL, "ending a turn");
 }
 
 void

@@ -14,9 +14,11 @@
  *		kapi_conn_open(), kapi_conn_frame(), kapi_conn_closed() as the sockets have it
  *		kapi_turn_end()			appends what was collected, ends the transaction
  *		write what io->reply() has queued
+ *		kapi_turn_close()
  *
  * The callbacks of KApiIo are called from the functions below only, and must not call back into
- * this module, except that the release functions of chunks may be called at any time.
+ * this module, except that the release functions of chunks may be called at any time, and their
+ * lenders whenever sockets are written to.
  *
  * src/api/README.md says who owns what, and what is parked where.
  */
@@ -175,6 +177,9 @@ extern void kapi_turn_begin(int64 now_ms);
  * It throws only if the process should not live on.
  */
 extern long kapi_turn_end(int64 now_ms, bool idle);
+
+/* What was queued has been written, as far as sockets took it: ends what that has opened. */
+extern void kapi_turn_close(void);
 
 /*
  * The server shuts down: answers what is durable already, ends everything else that is parked as

@@ -4,8 +4,8 @@
  *
  * An attempt reads what there is, partition by partition in the request's order, into memory of
  * its own; if that is not enough yet it is thrown away and the request waits for the high
- * watermarks to move.  Records are copied once, from shared buffers into the memory from which
- * they are sent.
+ * watermarks to move.  A few records are copied into the memory from which they are sent; many
+ * are only measured, and lent to the socket from their pages when it takes them.
  *
  * Which partitions a request is about, and which of them are answered, is a matter of its session:
  * kapi_session.c.
@@ -24,11 +24,20 @@
 /* One answer carries no more, except that its first batch is always whole. */
 #define MAX_RESPONSE		(8 * 1024 * 1024)
 
-/* All fetches of one turn read about that much; then the sockets get their turn. */
+/*
+ * All fetches of one turn read about that much, what is only measured counting an eighth; then the
+ * sockets get their turn.
+ */
 #define MAX_TURN			(16 * 1024 * 1024)
 
-/* How much to make room for at first, before a partition shows how much it has. */
+/* How much is copied at first, before a partition shows how much it has. */
 #define FIRST_READ			(16 * 1024)
+
+/* A partition's records are lent if there are so many bytes of them. */
+#define LEND_MIN			(32 * 1024)
+
+/* So much is lent at a time. */
+#define LEND_BYTES			(512 * 1024)
 
 /* So much is brought in from disk at a time. */
 #define READ_AHEAD			(1024 * 1024)
@@ -171,6 +180,121 @@ kapi_fetch_fail(KRequest * req, int16 error)
 	kapi_answer(req, &resp);
 }
 
+/* ------------------------------------------------------------------------
+ * Records that are lent
+ * ------------------------------------------------------------------------
+ */
+
+/* In the memory of the attempt; when it is answered, that goes with the answer's last chunk. */
+typedef struct LentRecords
+{
+	KLent		lent;			/* what the answer points to */
+	Oid			relid;
+	int32		partition;
+	KLogSpan	span;
+	KLogPosition cold;			/* the page that was last asked for ... */
+	int64		cold_asked;		/* ... and when */
+
+	/* of one call */
+	struct iovec *iov;
+	int			niov;			/* in: room; out: the result */
+} LentRecords;
+
+static void
+lend_step(void *arg)
+{
+	LentRecords *lent = arg;
+	int			niov = lent->niov;
+	bool		busy;
+	Relation	rel;
+	KLogPartition *part;
+	KLogPosition cold;
+
+	lent->niov = -1;
+	kapi_txn();
+	MemoryContextSwitchTo(CurTransactionContext);
+	rel = kapi_relation(lent->relid, AccessShareLock, &busy);
+	part = rel == NULL ? NULL : klog_attach(rel, lent->partition, true);
+	if (part == NULL)
+	{
+		if (rel != NULL || busy)
+			lent->niov = 0;
+		return;
+	}
+	switch (klog_lend(rel, part, &lent->span, LEND_BYTES, lent->iov, &niov, &cold))
+	{
+		case KLOG_OK:
+			lent->niov = niov;
+			break;
+		case KLOG_COLD:
+			lent->niov = 0;
+			if (lent->cold.segment == cold.segment && lent->cold.page == cold.page &&
+				kapi_now() - lent->cold_asked < COLD_AGAIN)
+				break;
+			if (klog_reader_request(rel, part, cold, Min(lent->span.remaining, READ_AHEAD),
+									kapi_broker))
+			{
+				lent->cold = cold;
+				lent->cold_asked = kapi_now();
+			}
+			break;
+		default:
+			break;
+	}
+}
+
+static int
+lend(void *arg, struct iovec *iov, int max)
+{
+	LentRecords *lent = arg;
+
+	lent->iov = iov;
+	lent->niov = max;
+	return kapi_guard(lend_step, lent, "sending records") ? lent->niov : -1;
+}
+
+static void
+lend_settle(void *arg, size_t sent)
+{
+	klog_lend_end(&((LentRecords *) arg)->span, sent);
+}
+
+static const KChunkLender records_lender = {lend, lend_settle};
+
+/* Has the answer lend what klog_read has measured. */
+static void
+lend_records(KRequest * req, Relation rel, int32 partition, const KLogRead * r, KBytes * records)
+{
+	FetchWork  *work = req->work;
+	LentRecords *lent = MemoryContextAllocZero(work->records, sizeof(LentRecords));
+
+	lent->lent.lender = &records_lender;
+	lent->relid = RelationGetRelid(rel);
+	lent->partition = partition;
+	lent->span.segment = r->begin.segment;
+	lent->span.page = r->begin.page;
+	lent->span.pos = r->begin.pos;
+	lent->span.remaining = r->len;
+	lent->cold = KLOG_NO_POSITION;
+	slist_push_head(&req->lent, &lent->lent.node);
+	records->data = (const uint8 *) &lent->lent;
+}
+
+/* Forgets what an attempt has read. */
+static void
+forget_records(KRequest * req)
+{
+	FetchWork  *work = req->work;
+
+	slist_init(&req->lent);
+	MemoryContextReset(work->records);
+}
+
+/* ------------------------------------------------------------------------
+ * One attempt
+ * ------------------------------------------------------------------------
+ */
+
 /*
  * Reads a partition's records from offset to below limit, up to max bytes; at least one batch,
  * however long, if nothing has been read for this answer yet.  Returns what ended it, KLOG_OK
@@ -183,59 +307,59 @@ read_records(KRequest * req, Relation rel, KLogPartition * part, int32 partition
 	FetchWork  *work = req->work;
 	FetchCacheEntry *entry = cache_entry(req->conn, RelationGetRelid(rel), partition);
 	KLogRead	r = {0};
-	KLogPosition at = entry->position;
-	uint8	   *buf = NULL;
-	Size		cap = 0;
-	Size		len = 0;
-	Size		want;
-	KLogResult	result;
+	Size		cap = Min(Max((Size) entry->len + entry->len / 4, FIRST_READ), max);
+	KLogResult	result = KLOG_TOO_SMALL;
 
 	r.offset = offset;
 	r.limit = limit;
 	r.nowait = true;
-	want = Min(Max((Size) entry->len + entry->len / 4, FIRST_READ), max);
-	for (;;)
+	if (cap < LEND_MIN)
 	{
-		if (want > cap)
-		{
-			uint8	   *bigger = MemoryContextAllocHuge(work->records, want);
-
-			if (len > 0)
-				memcpy(bigger, buf, len);
-			if (buf != NULL)
-				pfree(buf);
-			buf = bigger;
-			cap = want;
-		}
-		r.position = at;
-		r.buf = buf + len;
-		r.cap = cap - len;
+		r.position = entry->position;
+		r.buf = MemoryContextAlloc(work->records, Max(cap, 1));
+		r.cap = cap;
 		result = klog_read(rel, part, &r);
 		*cold = r.cold;
-		if (result == KLOG_TOO_SMALL)
-		{
-			if (len + r.needed > max && (len > 0 || work->total > 0))
-				break;
-			want = Max(len + r.needed, Min(cap * 4, max));
-			continue;
-		}
-		if (result != KLOG_OK)
-			break;
-		at = r.position;
-		len += r.len;
-		if (r.len == 0 || r.next_offset >= limit || len >= max)
-			break;
-		r.offset = r.next_offset;
+		if (result == KLOG_OK && (r.next_offset >= limit || r.cold.page != 0 || cap == max))
+			records->data = r.buf;
 	}
-
-	entry->position = at;
-	if (len == 0)
+	if (records->data == NULL && (result == KLOG_OK || result == KLOG_TOO_SMALL))
+	{
+		/* there is more than that, or will be, going by the last time */
+		r.buf = NULL;
+		r.cap = max;
+		r.position = entry->position;
+		result = klog_read(rel, part, &r);
+		if (result == KLOG_TOO_SMALL && work->total == 0)
+		{
+			r.cap = r.needed;
+			r.position = entry->position;
+			result = klog_read(rel, part, &r);
+		}
+		*cold = r.cold;
+		if (result == KLOG_OK && r.len >= LEND_MIN && r.begin.page != 0)
+			lend_records(req, rel, partition, &r, records);
+		else if (result == KLOG_OK && r.len > 0)
+		{
+			r.cap = r.len;
+			r.buf = MemoryContextAllocHuge(work->records, r.cap);
+			r.position = entry->position;
+			result = klog_read(rel, part, &r);
+			records->data = r.buf;
+		}
+	}
+	if (result != KLOG_OK)
+	{
+		records->data = NULL;
 		return result == KLOG_TOO_SMALL ? KLOG_OK : result;
-	entry->len = (uint32) Min(len, MAX_RESPONSE);
-	records->data = buf;
-	records->len = (int32) len;
-	work->total += len;
-	bytes_read += len;
+	}
+	entry->position = r.position;
+	entry->len = (uint32) Min(r.len, MAX_RESPONSE);
+	if (r.len == 0)
+		records->data = NULL;
+	records->len = (int32) r.len;
+	work->total += r.len;
+	bytes_read += r.buf == NULL ? r.len / 8 : r.len;
 	return KLOG_OK;
 }
 
@@ -417,7 +541,7 @@ attempt(KRequest * req)
 	const		KTopic *topic = NULL;
 	bool		may = false;
 
-	MemoryContextReset(work->records);
+	forget_records(req);
 	work->total = 0;
 	work->busy = work->cold = work->failed = work->readable = false;
 	for (int32 i = 0; i < work->nparts; i++)
@@ -589,7 +713,7 @@ fetch_step(KRequest * req)
 	/* Pages on disk are worth waiting for even if the client would not: it could never get them. */
 	if (work->cold && work->total == 0 && !work->failed && kapi_now() < work->cold_deadline)
 	{
-		MemoryContextReset(work->records);
+		forget_records(req);
 		kapi_wait_poll(req, fetch_step);
 		kapi_wait_until(req, Min(work->cold_deadline, kapi_now() + COLD_AGAIN), fetch_step);
 		return;
@@ -600,7 +724,7 @@ fetch_step(KRequest * req)
 		return;
 	}
 
-	MemoryContextReset(work->records);
+	forget_records(req);
 	if (work->busy)
 		kapi_wait_retry(req, fetch_step);
 	else

@@ -141,7 +141,18 @@ struct KRequest
 	dlist_node	appended_node;
 	slist_node	dead_node;
 	int			chunks;			/* of the answer, not yet released */
+	slist_head	lent;			/* KLent: records of the answer that are lent */
 };
+
+/*
+ * Records of an answer that stay where they are until they are sent. As the data of a KBytes
+ * field its address stands for them.
+ */
+typedef struct KLent
+{
+	slist_node	node;
+	const KChunkLender *lender;
+} KLent;
 
 /* The process' own. */
 extern const KApiIo *kapi_io;
@@ -196,6 +207,7 @@ extern bool kapi_guard(void (*step) (void *arg), void *arg, const char *what);
 
 /* Makes sure that there is one.  The current memory context stays. */
 extern void kapi_txn(void);
+extern bool kapi_in_txn(void);
 
 /* After an error. */
 extern void kapi_txn_abort(void);

@@ -55,6 +55,12 @@ kapi_txn(void)
 	in_txn = true;
 }
 
+bool
+kapi_in_txn(void)
+{
+	return in_txn;
+}
+
 void
 kapi_txn_abort(void)
 {

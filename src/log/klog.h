@@ -200,7 +200,7 @@ typedef struct KLogRead
 	/* in */
 	int64		offset;			/* first wanted; the batch that holds it comes first, whole */
 	int64		limit;			/* exclusive: no batch that starts at or above it (a watermark) */
-	uint8	   *buf;
+	uint8	   *buf;			/* NULL: copy nothing, only measure; see klog_lend() */
 	Size		cap;			/* bytes in buf; whole batches only are returned */
 	bool		nowait;			/* never read from disk: KLOG_COLD instead */
 	/* in/out: where the last read ended, or KLOG_NO_POSITION */
@@ -212,6 +212,7 @@ typedef struct KLogRead
 	int64		next_offset;	/* first offset after what was returned */
 	int			nbatches;
 	int			npages;			/* pages looked at */
+	KLogPosition begin;			/* of the first batch; page 0: it is on no page */
 } KLogRead;
 
 /*
@@ -220,6 +221,37 @@ typedef struct KLogRead
  * limit, nothing yet.
  */
 extern KLogResult klog_read(Relation rel, KLogPartition *part, KLogRead *r);
+
+/*
+ * Bytes that klog_read has measured, to be sent from the pages on which they lie. Begins with
+ * segment, page and pos of KLogRead.begin, and remaining = KLogRead.len; all else is zero. Can be
+ * thrown away at any time.
+ */
+typedef struct KLogSpan
+{
+	uint32		segment;
+	uint32		page;
+	uint32		pos;
+	bool		skip;			/* the batch in which we are is dead: not sent */
+	Size		left;			/* bytes of that batch from here on */
+	Size		filler_sent;	/* of the control batch that stands for the dead one that comes */
+	Size		remaining;		/* bytes to be sent in all */
+} KLogSpan;
+
+/* Most entries that klog_lend fills in. */
+#define KLOG_LEND_MAX	128
+
+/*
+ * Lends the next bytes of the span, at most 'most', as *niov (in: entries of iov; out: used ones)
+ * runs. Until klog_lend_end, which must follow KLOG_OK at once, their pages are pinned and
+ * share-locked: do nothing but one system call that does not wait. taken: how many bytes it took;
+ * the span goes on behind them. One loan at a time.
+ * KLOG_COLD: as with klog_read, nothing is lent. KLOG_OUT_OF_RANGE: the batches are gone.
+ */
+struct iovec;
+extern KLogResult klog_lend(Relation rel, KLogPartition *part, const KLogSpan *span, Size most,
+							struct iovec *iov, int *niov, KLogPosition *cold);
+extern void klog_lend_end(KLogSpan *span, Size taken);
 
 /*
  * Asks the reader processes for the pages from position on (up to bytes); broker n's latch is set

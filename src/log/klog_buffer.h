@@ -95,6 +95,13 @@ extern bool klog_walk_pages(Relation rel, KLogPartition *part, const KLogEnd *en
 extern KLogResult klog_locate(Relation rel, KLogPartition *part, const KLogEnd *end, int64 offset,
 							  bool nowait, KLogSegment *seg, KLogPosition *position);
 
+/* klog_read.c */
+/*
+ * Must readers take the batch at pos of a page below the high watermark as if its transaction had
+ * never been?
+ */
+extern bool klog_batch_is_dead(Page page, uint16 pos);
+
 /* klog_extent.c */
 extern void klog_relation_init(Relation rel, int32 partitions);
 extern Buffer klog_extent_find(Relation rel, uint32 *hint, uint32 nunits, uint32 *unit);

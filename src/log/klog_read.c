@@ -20,8 +20,8 @@
  * How a reader must take the batch at pos of a page: as it is, or as if its transaction had never
  * been.
  */
-static bool
-is_dead(Page page, uint16 pos)
+bool
+klog_batch_is_dead(Page page, uint16 pos)
 {
 	TransactionId xid;
 
@@ -54,7 +54,7 @@ typedef struct Copy
  * Begins the batch whose header is at pos.  False: it is not part of the answer, reading ends.
  */
 static bool
-begin_batch(Copy *copy, Page page, uint16 pos)
+begin_batch(Copy *copy, Page page, uint32 pageno, uint16 pos)
 {
 	KLogRead   *r = copy->r;
 	uint8		filler[KBATCH_FILLER_MAX_SIZE];
@@ -76,7 +76,7 @@ begin_batch(Copy *copy, Page page, uint16 pos)
 	copy->copy = false;
 	if (!copy->wanted)
 		return true;
-	dead = is_dead(page, pos);
+	dead = klog_batch_is_dead(page, pos);
 	size = dead ? kbatch_write_filler(filler, &header) : copy->left;
 	if (size > r->cap - copy->len)
 	{
@@ -84,9 +84,12 @@ begin_batch(Copy *copy, Page page, uint16 pos)
 		copy->left = 0;
 		return false;
 	}
+	if (r->begin.page == 0)
+		r->begin = (KLogPosition) {header.base_offset, copy->segment, pageno, pos};
 	if (dead)
 	{
-		memcpy(r->buf + copy->len, filler, size);
+		if (r->buf != NULL)
+			memcpy(r->buf + copy->len, filler, size);
 		copy->len += size;
 	}
 	else
@@ -105,12 +108,13 @@ copy_page(Copy *copy, Page page, uint32 pageno, uint32 pos)
 	{
 		Size		n;
 
-		if (copy->left == 0 && !begin_batch(copy, page, pos))
+		if (copy->left == 0 && !begin_batch(copy, page, pageno, pos))
 			return false;
 		n = Min(copy->left, (Size) (lower - pos));
 		if (copy->copy)
 		{
-			memcpy(r->buf + copy->len, (char *) page + pos, n);
+			if (r->buf != NULL)
+				memcpy(r->buf + copy->len, (char *) page + pos, n);
 			copy->len += n;
 		}
 		copy->left -= n;
@@ -168,6 +172,7 @@ read_pages_from(Relation rel, KLogPartition *part, KLogRead *r)
 	r->npages = 0;
 	r->next_offset = r->offset;
 	r->cold = KLOG_NO_POSITION;
+	r->begin = KLOG_NO_POSITION;
 	r->position = KLOG_NO_POSITION;
 	if (r->offset < klog_log_start(part))
 		return KLOG_OUT_OF_RANGE;
@@ -268,6 +273,7 @@ read_gap(KLogRead *r, int64 end)
 	r->npages = 0;
 	r->next_offset = r->offset;
 	r->cold = KLOG_NO_POSITION;
+	r->begin = KLOG_NO_POSITION;
 	r->position = KLOG_NO_POSITION;
 	header.base_offset = r->offset;
 	header.last_offset_delta = Min(end - r->offset - 1, PG_INT32_MAX);
@@ -276,7 +282,8 @@ read_gap(KLogRead *r, int64 end)
 	r->needed = kbatch_write_filler(filler, &header);
 	if (r->needed > r->cap)
 		return KLOG_TOO_SMALL;
-	memcpy(r->buf, filler, r->needed);
+	if (r->buf != NULL)
+		memcpy(r->buf, filler, r->needed);
 	r->len = r->needed;
 	r->needed = 0;
 	r->nbatches = 1;

@@ -62,6 +62,9 @@ typedef struct KNetHandlers
 	 * milliseconds the loop may sleep; -1: no limit.
 	 */
 	long		(*turn_end) (bool idle);
+
+	/* The answers have left, as far as the sockets took them. */
+	void		(*turn_close) (void);
 } KNetHandlers;
 
 /* Limits of this process; may be changed at any time with knet_loop_limits(). */

@@ -41,6 +41,7 @@ typedef struct KNetLoop
 	dlist_head	conns;			/* all that have a socket */
 	dlist_head	ready;			/* have input in memory and may go on */
 	dlist_head	dirty;			/* have output that nobody tried to send */
+	dlist_head	stalled;		/* have output that its lender did not have at hand */
 	dlist_head	starved;		/* wait for in-flight bytes */
 	dlist_head	dead;			/* to be reported or freed when the turn ends */
 	int			nconns;
@@ -57,6 +58,8 @@ typedef struct KNetOut
 	size_t		len;
 	void		(*release) (void *arg);
 	void	   *arg;
+	const KChunkLender *lender;
+	void	   *lender_arg;
 	uint8		bytes[FLEXIBLE_ARRAY_MEMBER];	/* data, if they were copied */
 } KNetOut;
 
@@ -88,7 +91,7 @@ struct KConn
 	bool		blocked;		/* the socket takes no more output for now */
 	bool		trusted;
 	bool		in_ready;
-	bool		in_dirty;
+	bool		in_dirty;		/* or in stalled, which uses the same node */
 	bool		in_dead;
 	uint8		paused;			/* KNET_PAUSE_* */
 	dlist_node	node;			/* in conns, later in dead */
@@ -119,6 +122,7 @@ struct KConn
 	KNetOut    *out_last;
 	size_t		out_off;		/* of the first, already sent */
 	size_t		unsent;			/* finished answers, first in line or not */
+	size_t		unsent_held;	/* those of them that are in memory */
 
 	/* deadlines */
 	int64		active_us;		/* last progress in either direction */

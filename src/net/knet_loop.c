@@ -27,6 +27,7 @@
 
 #define KNET_EVENTS_PER_TURN 128
 #define KNET_TIMERS_PER_TURN 256
+#define KNET_STALLED_MS 5		/* until bytes that were not at hand are asked for again */
 
 KNetLoop	knet_loop = {.epoll_fd = -1};
 
@@ -82,6 +83,7 @@ knet_loop_init(int loop_no, const KNetHandlers *handlers, const KNetLimits *limi
 	dlist_init(&knet_loop.conns);
 	dlist_init(&knet_loop.ready);
 	dlist_init(&knet_loop.dirty);
+	dlist_init(&knet_loop.stalled);
 	dlist_init(&knet_loop.starved);
 	dlist_init(&knet_loop.dead);
 
@@ -233,6 +235,7 @@ knet_turn(void)
 	idle = !knet_busy() && epoll_wait(knet_loop.epoll_fd, &event, 1, 0) == 0;
 	ms = knet_loop.handlers.turn_end(idle);
 	knet_send_dirty();
+	knet_loop.handlers.turn_close();
 	knet_conn_bury();
 
 	return idle && !knet_busy() ? ms : 0;
@@ -244,6 +247,9 @@ knet_sleep(long longest_ms)
 	KNetTimer  *timer = knet_timer_first();
 	long		ms = longest_ms;
 	WaitEvent	event;
+
+	if (!dlist_is_empty(&knet_loop.stalled))
+		ms = ms < 0 ? KNET_STALLED_MS : Min(ms, KNET_STALLED_MS);
 
 	if (timer != NULL)
 	{

@@ -13,7 +13,7 @@
 
 #include "net/knet_int.h"
 
-#define KNET_IOV 64
+#define KNET_IOV 192
 #define KNET_SEND_PER_GO (4 * 1024 * 1024)
 
 /* TLS will take the place of this function and of knet_io_read. */
@@ -139,6 +139,8 @@ knet_out_make(const KChunk *chunk)
 	out->len = chunk->len;
 	out->release = chunk->release;
 	out->arg = chunk->arg;
+	out->lender = chunk->lender;
+	out->lender_arg = chunk->lender_arg;
 	return out;
 }
 
@@ -160,11 +162,18 @@ static pg_nodiscard bool
 knet_slot_answer(KNetSlot *slot, const KChunk *chunks, int count)
 {
 	size_t		total = 0;
+	size_t		held = 0;
 
 	for (int i = 0; i < count; i++)
 	{
-		KNetOut    *out = knet_out_make(&chunks[i]);
+		KNetOut    *out;
 
+		if (chunks[i].len == 0)
+		{
+			knet_chunks_release(&chunks[i], 1);
+			continue;
+		}
+		out = knet_out_make(&chunks[i]);
 		if (out == NULL)
 		{
 			knet_chunks_release(chunks + i, count - i);
@@ -178,9 +187,11 @@ knet_slot_answer(KNetSlot *slot, const KChunk *chunks, int count)
 			slot->first = out;
 		slot->last = out;
 		total += out->len;
+		held += out->lender == NULL ? out->len : 0;
 	}
 	slot->conn->unsent += total;
-	knet_shared_answer_add(total);
+	slot->conn->unsent_held += held;
+	knet_shared_answer_add(held);
 	return true;
 }
 
@@ -226,8 +237,8 @@ knet_send_discard(KConn *conn)
 {
 	KNetSlot   *slot = conn->slot_first;
 
-	knet_shared_answer_sub(conn->unsent);
-	conn->unsent = 0;
+	knet_shared_answer_sub(conn->unsent_held);
+	conn->unsent = conn->unsent_held = 0;
 	knet_out_free_list(conn->out_first);
 	conn->out_first = conn->out_last = NULL;
 	while (slot != NULL)
@@ -249,27 +260,72 @@ knet_send_discard(KConn *conn)
 static void
 knet_send_advance(KConn *conn, size_t sent)
 {
+	size_t		held = 0;
+
 	conn->active_us = knet_loop.now_us;
 	conn->unsent -= sent;
 	knet_count(conn->sent, sent);
-	knet_shared_answer_sub(sent);
-	while (conn->out_first != NULL)
+	while (sent > 0)
 	{
 		KNetOut    *out = conn->out_first;
-		size_t		left = out->len - conn->out_off;
+		size_t		step = Min(sent, out->len - conn->out_off);
 
-		if (sent < left)
-		{
-			conn->out_off += sent;
-			return;
-		}
-		sent -= left;
+		held += out->lender == NULL ? step : 0;
+		sent -= step;
+		conn->out_off += step;
+		if (conn->out_off < out->len)
+			break;
 		conn->out_off = 0;
 		conn->out_first = out->next;
 		if (conn->out_first == NULL)
 			conn->out_last = NULL;
 		knet_out_free(out);
 	}
+	conn->unsent_held -= held;
+	knet_shared_answer_sub(held);
+}
+
+/*
+ * One system call: what is in memory up to and with the next bytes that are lent.  Returns what it
+ * sent; 0: the lender has nothing at hand; -1: errno says why; -2: the answer cannot be completed.
+ */
+static ssize_t
+knet_send_some(KConn *conn)
+{
+	struct iovec iov[KNET_IOV];
+	int			count = 0;
+	size_t		off = conn->out_off;
+	size_t		before = 0;
+	KNetOut    *lent = NULL;
+	ssize_t		n;
+	int			save_errno;
+
+	for (KNetOut *out = conn->out_first; out != NULL && count < KNET_IOV / 2; out = out->next)
+	{
+		if (out->lender != NULL)
+		{
+			int			got = out->lender->lend(out->lender_arg, iov + count, KNET_IOV - count);
+
+			if (got < 0)
+				return -2;
+			if (got > 0)
+				lent = out;
+			count += got;
+			break;
+		}
+		iov[count].iov_base = unconstify(uint8 *, out->data) + off;
+		iov[count++].iov_len = out->len - off;
+		before += out->len - off;
+		off = 0;
+	}
+	if (count == 0)
+		return 0;
+	n = knet_io_write(conn, iov, count);
+	save_errno = errno;
+	if (lent != NULL)
+		lent->lender->settle(lent->lender_arg, n > (ssize_t) before ? n - before : 0);
+	errno = save_errno;
+	return n;
 }
 
 /* Send what is first in line. False if the connection is dead. */
@@ -280,9 +336,6 @@ knet_send(KConn *conn)
 
 	while (conn->out_first != NULL && !conn->blocked)
 	{
-		struct iovec iov[KNET_IOV];
-		int			count = 0;
-		size_t		off = conn->out_off;
 		ssize_t		n;
 
 		/* be fair: the rest goes when the socket says so */
@@ -291,13 +344,21 @@ knet_send(KConn *conn)
 			conn->blocked = true;
 			break;
 		}
-		for (KNetOut *out = conn->out_first; out != NULL && count < KNET_IOV; out = out->next)
+		n = knet_send_some(conn);
+		if (n == 0)
 		{
-			iov[count].iov_base = unconstify(uint8 *, out->data) + off;
-			iov[count++].iov_len = out->len - off;
-			off = 0;
+			if (!conn->in_dirty)
+			{
+				dlist_push_tail(&knet_loop.stalled, &conn->dirty_node);
+				conn->in_dirty = true;
+			}
+			break;
 		}
-		n = knet_io_write(conn, iov, count);
+		if (n == -2)
+		{
+			knet_conn_kill(conn, "records that were being sent are gone");
+			return false;
+		}
 		if (n < 0)
 		{
 			if (errno == EINTR)
@@ -328,6 +389,8 @@ knet_send_dirty(void)
 	dlist_head	dirty;
 
 	dlist_init(&dirty);
+	while (!dlist_is_empty(&knet_loop.stalled))
+		dlist_push_tail(&dirty, dlist_pop_head_node(&knet_loop.stalled));
 	while (!dlist_is_empty(&knet_loop.dirty))
 		dlist_push_tail(&dirty, dlist_pop_head_node(&knet_loop.dirty));
 	while (!dlist_is_empty(&dirty))

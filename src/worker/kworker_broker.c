@@ -125,6 +125,7 @@ static const KNetHandlers handlers = {
 	.closed = broker_closed,
 	.turn_begin = broker_turn_begin,
 	.turn_end = broker_turn_end,
+	.turn_close = kapi_turn_close,
 };
 
 /* ------------------------------------------------------------------------
