@@ -220,23 +220,34 @@ typedef struct KBatchPolicy
 /* Kafka's defaults, and a limit of 256 MB on the decompressed records */
 extern void kbatch_policy_init(KBatchPolicy *policy, int64 now);
 
-#define KBATCH_MAX_RECORD_ERRORS	8
+#define KBATCH_MAX_RECORD_ERRORS	100
+
+/* What is wrong with one record. */
+typedef struct KBatchRecordError
+{
+	enum
+	{
+		KBATCH_NO_KEY,			/* in a compacted topic */
+		KBATCH_FAR_TIMESTAMP,	/* too far from the present */
+		KBATCH_LOG_APPEND_TIME	/* the producer claims to be a broker */
+	}			fault;
+	int32		index;			/* which is its offset too, in a produced batch */
+	int64		timestamp;
+	int32		key_len;		/* -1 for a null key */
+	int32		value_len;
+} KBatchRecordError;
 
 typedef struct KBatchVerdict
 {
 	KBatchResult result;
-	const char *message;		/* a constant; NULL when the result is KBATCH_OK */
+	const char *message;		/* a constant; NULL when KBATCH_OK, or for the records' faults */
 
 	/*
 	 * Records refused for themselves, the first few of record_error_count. None when the batch as
 	 * a whole is at fault.
 	 */
 	int			record_error_count;
-	struct
-	{
-		int32		index;
-		const char *message;
-	}			record_errors[KBATCH_MAX_RECORD_ERRORS];
+	KBatchRecordError record_errors[KBATCH_MAX_RECORD_ERRORS];
 
 	/* on KBATCH_OK, what the header has to say; see kbatch_set_max_timestamp() */
 	int64		max_timestamp;

@@ -81,26 +81,26 @@ timestamp_out_of_range(const KBatchPolicy *policy, int64 timestamp)
 }
 
 static void
-note_record_error(KBatchVerdict *verdict, int32 index, KBatchResult result, const char *message)
+note_record_error(KBatchVerdict *verdict, int32 index, int fault, int64 timestamp,
+				  const KBatchRecord *record)
 {
 	if (verdict->record_error_count < KBATCH_MAX_RECORD_ERRORS)
 	{
-		verdict->record_errors[verdict->record_error_count].index = index;
-		verdict->record_errors[verdict->record_error_count].message = message;
+		KBatchRecordError *error = &verdict->record_errors[verdict->record_error_count];
+
+		error->fault = fault;
+		error->index = index;
+		error->timestamp = timestamp;
+		error->key_len = record->key_len;
+		error->value_len = record->value_len;
 	}
 	verdict->record_error_count++;
 
 	/* as in Kafka, one bad timestamp decides about the batch's error */
-	if (result == KBATCH_INVALID_TIMESTAMP)
-	{
-		verdict->result = result;
-		verdict->message = "one or more records have an invalid timestamp";
-	}
+	if (fault != KBATCH_NO_KEY)
+		verdict->result = KBATCH_INVALID_TIMESTAMP;
 	else if (verdict->result == KBATCH_OK)
-	{
-		verdict->result = result;
-		verdict->message = "one or more records have no key, in a compacted topic";
-	}
+		verdict->result = KBATCH_INVALID_RECORD;
 }
 
 KBatchResult
@@ -137,17 +137,14 @@ kbatch_validate(const uint8 *batch, size_t size, const KBatchPolicy *policy, KCo
 
 		timestamp = (int64) ((uint64) header.base_timestamp + (uint64) record.timestamp);
 		if (policy->keys_required && record.key == NULL)
-			note_record_error(verdict, i, KBATCH_INVALID_RECORD,
-							  "a record in a compacted topic must have a key");
+			note_record_error(verdict, i, KBATCH_NO_KEY, timestamp, &record);
 		else if (!policy->log_append_time && timestamp != KBATCH_NO_TIMESTAMP)
 		{
 			if (timestamp_out_of_range(policy, timestamp))
-				note_record_error(verdict, i, KBATCH_INVALID_TIMESTAMP,
-								  "timestamp is too far from the present");
+				note_record_error(verdict, i, KBATCH_FAR_TIMESTAMP, timestamp, &record);
 		}
 		else if (kbatch_is_log_append_time(&header))
-			note_record_error(verdict, i, KBATCH_INVALID_TIMESTAMP,
-							  "a producer must not set timestamps of type LogAppendTime");
+			note_record_error(verdict, i, KBATCH_LOG_APPEND_TIME, timestamp, &record);
 
 		if (timestamp > verdict->max_timestamp)
 		{

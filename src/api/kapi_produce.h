@@ -1,0 +1,62 @@
+/*
+ * kapi_produce.h
+ *		What the two halves of Produce share: checking (kapi_produce_check.c) and appending
+ *		(kapi_produce.c).  For src/api only.
+ */
+#ifndef KAPI_PRODUCE_H
+#define KAPI_PRODUCE_H
+
+#include "api/kapi_request.h"
+#include "batch/kbatch.h"
+
+typedef struct KProduceQueue KProduceQueue;
+
+/* One partition of a request, in the request's memory. */
+typedef struct KProduceBatch
+{
+	dlist_node	node;			/* in queue->batches, while queue is set */
+	KProduceQueue *queue;
+	KRequest   *req;
+	KProduceResponsePartition *out;
+	const KTopic *topic;		/* while it is being checked */
+	const KProduceRequestPartition *in;
+	KBatchHeader header;
+	KLogBatch	log;
+	int64		append_time;	/* -1: the producer's timestamps stay */
+	int32		leader_epoch;
+	int32		partitions;		/* of the topic, and its configs, for KLogAppend */
+	int64		segment_bytes;
+	int64		segment_ms;
+	XLogRecPtr	lsn;
+} KProduceBatch;
+
+typedef struct KProduceWork
+{
+	KProduceResponse resp;
+	int16		acks;
+	int64		deadline;
+	KProduceBatch *batches;		/* one for each partition of the answer */
+	int			nbatches;
+	int32	   *slots;			/* which of them each partition of the request is */
+	int			pending;		/* not appended yet */
+	bool		failed;			/* some partition has an error */
+	XLogRecPtr	lsn;			/* of the last of its batches */
+} KProduceWork;
+
+/* ---- kapi_produce_check.c ---- */
+
+/* Makes req->work and the frame of its answer, each partition without an error. */
+extern KProduceWork *kapi_produce_work(KRequest *req);
+
+/* ---- kapi_produce.c ---- */
+
+/* The partition has failed; message: NULL or a string as long-lived as the request. */
+extern void kapi_produce_error(KProduceBatch *batch, int16 error, const char *message);
+
+/* Puts a checked batch into the queue of its partition. */
+extern void kapi_produce_enqueue(KProduceBatch *batch, Oid relid, int32 partition);
+
+/* Answers, when no batch is pending. */
+extern void kapi_produce_answer(KRequest *req);
+
+#endif							/* KAPI_PRODUCE_H */

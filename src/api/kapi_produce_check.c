@@ -1,0 +1,510 @@
+/*
+ * kapi_produce_check.c
+ *		Produce: which batches of a request may be appended, and what is said of the others.
+ *
+ * The checks, their order and the answers are those of Kafka 4.3 (KafkaApis, ReplicaManager,
+ * ProduceRequest, LogValidator); those of a batch alone are in src/batch.
+ */
+#include "postgres.h"
+
+#include "batch/kbatch_build.h"
+#include "utils/memutils.h"
+
+#include "api/kapi_produce.h"
+
+/* The least time that an answer may take, whatever the client's timeout: a flush takes its time. */
+#define MIN_TIMEOUT		500		/* ms */
+
+/* What a batch may be decompressed to, to be compressed anew. */
+#define MAX_RECOMPRESS	((size_t) 256 * 1024 * 1024)
+
+/* So many of a batch's bad records are told in its error message, as in Kafka. */
+#define MAX_TOLD		3
+
+static KCodec * codec;
+
+/* ------------------------------------------------------------------------
+ * The answer's frame
+ * ------------------------------------------------------------------------
+ */
+
+/* A partition of a request: equal ones are equal bytes. */
+typedef struct PartitionName
+{
+	int32		topic;			/* index of the first topic of that name, or id */
+	int32		index;
+} PartitionName;
+
+static void
+find_first_topics(const KRequest * req, int32 *first)
+{
+	const		KProduceRequest *body = req->body;
+	int32		n = body->topic_data.count;
+	KStr	   *names = palloc_extended(n * sizeof(KStr), MCXT_ALLOC_HUGE);
+
+	for (int32 i = 0; i < n; i++)
+	{
+		const		KProduceRequestTopic *topic = &body->topic_data.items[i];
+
+		names[i] = topic->name;
+		if (req->version >= 13)
+			names[i] = (KStr)
+		{
+			(const char *) &topic->topic_id, sizeof(KUuid)
+		};
+	}
+	kapi_find_first(names, n, first);
+	pfree(names);
+}
+
+/*
+ * As Kafka's, the answer has each topic and each partition once, however often the request names
+ * it, and no topic without partitions.
+ */
+KProduceWork *
+kapi_produce_work(KRequest * req)
+{
+	const		KProduceRequest *body = req->body;
+	int32		ntopics = Max(body->topic_data.count, 0);
+	int32		n = 0;
+	int32		k = 0;
+	int32	   *first_topic = palloc_extended((ntopics + 1) * sizeof(int32), MCXT_ALLOC_HUGE);
+	int32	   *counts = palloc_extended((ntopics + 1) * sizeof(int32),
+										 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	PartitionName *names;
+	KStr	   *strings;
+	int32	   *first;
+	const		KMsgDesc *desc;
+	KProduceWork *work = palloc0(sizeof(KProduceWork));
+	KProduceResponse *resp = &work->resp;
+
+	for (int32 i = 0; i < ntopics; i++)
+		n += Max(body->topic_data.items[i].partition_data.count, 0);
+	find_first_topics(req, first_topic);
+	names = palloc_extended((n + 1) * sizeof(PartitionName), MCXT_ALLOC_HUGE);
+	strings = palloc_extended((n + 1) * sizeof(KStr), MCXT_ALLOC_HUGE);
+	first = palloc_extended((n + 1) * sizeof(int32), MCXT_ALLOC_HUGE);
+	for (int32 i = 0; i < ntopics; i++)
+	{
+		const		KProduceRequestTopic *topic = &body->topic_data.items[i];
+
+		for (int32 p = 0; p < topic->partition_data.count; p++, k++)
+		{
+			names[k].topic = first_topic[i];
+			names[k].index = topic->partition_data.items[p].index;
+			strings[k].data = (const char *) &names[k];
+			strings[k].len = sizeof(PartitionName);
+		}
+	}
+	kapi_find_first(strings, n, first);
+
+	work->acks = body->acks;
+	work->batches = palloc_extended((n + 1) * sizeof(KProduceBatch),
+									MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	work->slots = palloc_extended((n + 1) * sizeof(int32), MCXT_ALLOC_HUGE);
+	kmsg_init(&kmsg_produce_response, resp);
+	for (k = 0; k < n; k++)
+	{
+		if (first[k] == k && counts[names[k].topic]++ == 0)
+			resp->responses.count++;
+	}
+	resp->responses.items = kapi_items(&kmsg_produce_response,
+									   offsetof(KProduceResponse, responses),
+									   resp->responses.count, &desc);
+	/* Of a topic that is in the answer, counts[] then tells where. */
+	for (int32 i = 0, t = 0; i < ntopics; i++)
+	{
+		KProduceRequestTopic *in = &body->topic_data.items[i];
+		KProduceResponseTopic *out;
+
+		if (counts[i] == 0)
+			continue;
+		out = &resp->responses.items[t];
+
+		/* Copied: the frame is given back before the answer is made. */
+		if (in->name.len > 0)
+			out->name = (KStr)
+		{
+			memcpy(palloc(in->name.len), in->name.data, in->name.len), in->name.len
+		};
+		out->topic_id = in->topic_id;
+		out->partition_responses.items =
+			kapi_items(desc, offsetof(KProduceResponseTopic, partition_responses), counts[i],
+					   NULL);
+		counts[i] = t++;
+	}
+	for (k = 0; k < n; k++)
+	{
+		KProduceResponseTopic *out = &resp->responses.items[counts[names[k].topic]];
+		KProduceBatch *batch;
+
+		if (first[k] != k)
+		{
+			work->slots[k] = work->slots[first[k]];
+			continue;
+		}
+		work->slots[k] = work->nbatches;
+		batch = &work->batches[work->nbatches++];
+		batch->req = req;
+		batch->out = &out->partition_responses.items[out->partition_responses.count++];
+		batch->out->index = names[k].index;
+		batch->out->base_offset = -1;
+	}
+	req->work = work;
+	return work;
+}
+
+/* ------------------------------------------------------------------------
+ * One batch
+ * ------------------------------------------------------------------------
+ */
+
+static int
+topic_codec(const KTopicConfig * config, const KBatchHeader * header)
+{
+	return config->compression_type == KCOMPRESSION_PRODUCER ? kbatch_codec(header) :
+		(int) config->compression_type;
+}
+
+/* Packs a batch anew because its topic wants another codec. */
+static KBatchResult
+recompress(KProduceBatch *batch, KCodecType type)
+{
+	KBuffer		scratch;
+	KBuffer		packed;
+	KBatchBuilder builder;
+	KBatchIterator it;
+	KBatchRecord record;
+	KBatchSeal	seal;
+	KBatchResult result;
+	KRecordHeader *headers = NULL;
+	int32		headers_room = 0;
+	const uint8 *bytes;
+	size_t		size;
+
+	kbuffer_init(&scratch, &kallocator_malloc, MAX_RECOMPRESS);
+	kbuffer_init(&packed, &kallocator_malloc, MAX_RECOMPRESS);
+	kbatch_builder_init(&builder, &kallocator_malloc, MAX_RECOMPRESS);
+	result = kbatch_iterate(&it, batch->log.data, batch->log.len, codec, &scratch);
+	while (result == KBATCH_OK && (result = kbatch_iterator_next(&it, &record)) == KBATCH_OK)
+	{
+		size_t		pos = 0;
+		int32		n = 0;
+
+		if (record.header_count > headers_room)
+		{
+			headers_room = record.header_count;
+			headers = palloc_extended(headers_room * sizeof(KRecordHeader), MCXT_ALLOC_HUGE);
+		}
+		while (n < record.header_count && kbatch_record_header(&record, &pos, &headers[n]))
+			n++;
+		result = kbatch_builder_append(&builder, record.timestamp, record.key, record.key_len,
+									   record.value, record.value_len, headers, n);
+	}
+	if (result == KBATCH_END)
+	{
+		kbatch_seal_init(&seal);
+		seal.codec = type;
+		seal.attributes = batch->header.attributes & ~KBATCH_ATTR_CODEC_MASK;
+		seal.producer_id = batch->header.producer_id;
+		seal.producer_epoch = batch->header.producer_epoch;
+		seal.base_sequence = batch->header.base_sequence;
+		result = kbatch_builder_finish(&builder, &seal, codec, &packed, &bytes, &size);
+	}
+	if (result == KBATCH_OK)
+	{
+		batch->log.data = MemoryContextAllocHuge(batch->req->ctx, size);
+		memcpy(batch->log.data, bytes, size);
+		batch->log.len = (uint32) size;
+		result = kbatch_header_read(batch->log.data, size, &batch->header);
+	}
+	kbatch_builder_free(&builder);
+	kbuffer_free(&packed);
+	kbuffer_free(&scratch);
+	return result;
+}
+
+/*
+ * The log start offset for the answer to a batch that is refused; -1 when it is not to be had
+ * without waiting.
+ */
+static int64
+log_start_offset(const KTopic * topic, int32 partition)
+{
+	bool		busy;
+	Relation	rel;
+	KLogPartition *part;
+
+	kapi_txn();
+	rel = kapi_relation(topic->relid, AccessShareLock, &busy);
+	part = rel != NULL ? klog_attach(rel, partition, true) : NULL;
+	return part != NULL ? klog_log_start(part) : -1;
+}
+
+/* What Kafka says of one bad record. */
+static char *
+record_message(const KProduceBatch *batch, const KBatchPolicy * policy,
+			   const KBatchRecordError * error)
+{
+	int			type = kbatch_codec(&batch->header);
+
+	switch (error->fault)
+	{
+		case KBATCH_NO_KEY:
+			return psprintf("Compacted topic cannot accept message without key in topic partition "
+							"%s-%d", batch->topic->name, batch->in->index);
+		case KBATCH_FAR_TIMESTAMP:
+			return psprintf("Timestamp " INT64_FORMAT " of message with offset %d is out of range. "
+							"The timestamp should be within [" INT64_FORMAT ", " INT64_FORMAT "]",
+							error->timestamp, error->index,
+							(int64) ((uint64) policy->now - (uint64) policy->timestamp_before_max),
+							(int64) ((uint64) policy->now + (uint64) policy->timestamp_after_max));
+		case KBATCH_LOG_APPEND_TIME:
+			break;
+	}
+	/* Java names its class, which is another one for records that it has only skimmed. */
+	if (type != KCODEC_NONE && type == topic_codec(&batch->topic->config, &batch->header))
+		return psprintf("Invalid timestamp type in message PartialDefaultRecord(offset=%d, timestamp="
+						INT64_FORMAT ", key=%d bytes, value=%d bytes). "
+						"Producer should not set timestamp type to LogAppendTime.",
+						error->index, error->timestamp, error->key_len, error->value_len);
+	return psprintf("Invalid timestamp type in message DefaultRecord(offset=%d, timestamp="
+					INT64_FORMAT ", key=%d bytes, value=%d bytes). "
+					"Producer should not set timestamp type to LogAppendTime.",
+					error->index, error->timestamp, Max(error->key_len, 0),
+					Max(error->value_len, 0));
+}
+
+/* Answers a batch some of whose records are refused. */
+static void
+refuse_records(KProduceBatch *batch, const KBatchPolicy * policy, const KBatchVerdict * verdict)
+{
+	KProduceResponsePartition *out = batch->out;
+	int			n = Min(verdict->record_error_count, KBATCH_MAX_RECORD_ERRORS);
+	StringInfoData told;
+
+	out->record_errors.items = palloc0(n * sizeof(KProduceResponseRecordError));
+	for (int i = 0; i < n; i++)
+	{
+		out->record_errors.items[i].batch_index = verdict->record_errors[i].index;
+		out->record_errors.items[i].batch_index_error_message =
+			kapi_kstr(record_message(batch, policy, &verdict->record_errors[i]));
+	}
+	out->record_errors.count = n;
+
+	initStringInfo(&told);
+	if (verdict->result == KBATCH_INVALID_TIMESTAMP)
+		appendStringInfoString(&told, "One or more records have been rejected due to invalid "
+							   "timestamp");
+	else
+	{
+		appendStringInfo(&told, "One or more records have been rejected due to %d record errors in "
+						 "total, and only showing the first three errors at most: [",
+						 verdict->record_error_count);
+		for (int i = 0; i < Min(n, MAX_TOLD); i++)
+		{
+			KStr		message = out->record_errors.items[i].batch_index_error_message;
+
+			appendStringInfo(&told, "%sRecordError(batchIndex=%d, message='%.*s')",
+							 i > 0 ? ", " : "", out->record_errors.items[i].batch_index,
+							 message.len, message.data);
+		}
+		appendStringInfoChar(&told, ']');
+	}
+	out->error_message = kapi_kstr(told.data);
+}
+
+/* Refuses a batch that has reached its partition. */
+static void
+refuse(KProduceBatch *batch, KBatchResult result, const char *message)
+{
+	kapi_produce_error(batch, kbatch_result_error_code(result), message);
+
+	/* Kafka's ReplicaManager does not look it up for these. */
+	if (result != KBATCH_TOO_LARGE && result != KBATCH_CORRUPT && result != KBATCH_TRUNCATED)
+		batch->out->log_start_offset = log_start_offset(batch->topic, batch->in->index);
+}
+
+/* Checks one partition's batch; queues it, or sets the partition's error. */
+static void
+take_batch(KProduceBatch *batch)
+{
+	const		KTopic *topic = batch->topic;
+	KBatchPolicy policy;
+	KBatchVerdict verdict;
+	KBatchResult result;
+	int64		now = kapi_wall_clock();
+	int			type;
+
+	if (codec == NULL && (codec = kcodec_create(&kallocator_malloc)) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
+	batch->log.data = unconstify(uint8 *, batch->in->records.data);
+	batch->log.len = (uint32) kbatch_size(&batch->header);
+
+	kbatch_policy_init(&policy, now);
+	policy.max_batch_bytes = topic->config.max_message_bytes;
+	policy.keys_required = topic->config.cleanup_compact;
+	policy.log_append_time = topic->config.log_append_time;
+	policy.timestamp_before_max = topic->config.timestamp_before_max_ms;
+	policy.timestamp_after_max = topic->config.timestamp_after_max_ms;
+	result = kbatch_validate(batch->log.data, batch->log.len, &policy, codec, &verdict);
+	if (result != KBATCH_OK)
+	{
+		refuse(batch, result, verdict.message);
+		if (verdict.record_error_count > 0)
+			refuse_records(batch, &policy, &verdict);
+		return;
+	}
+
+	type = topic_codec(&topic->config, &batch->header);
+	if (type != kbatch_codec(&batch->header))
+	{
+		result = recompress(batch, (KCodecType) type);
+		if (result == KBATCH_OK && batch->log.len > (uint32) topic->config.max_message_bytes)
+			result = KBATCH_TOO_LARGE;
+		if (result != KBATCH_OK)
+		{
+			refuse(batch, result, NULL);
+			return;
+		}
+	}
+	batch->append_time = topic->config.log_append_time ? now : -1;
+	kbatch_set_max_timestamp(batch->log.data, batch->log.len, topic->config.log_append_time,
+							 topic->config.log_append_time ? now : verdict.max_timestamp);
+	batch->log.last_offset_delta = batch->header.last_offset_delta;
+	batch->log.max_timestamp = topic->config.log_append_time ? now : verdict.max_timestamp;
+	batch->leader_epoch = kepoch_current();
+	batch->partitions = topic->partitions;
+	batch->segment_bytes = topic->config.segment_bytes;
+	batch->segment_ms = topic->config.segment_ms;
+	kapi_produce_enqueue(batch, topic->relid, batch->in->index);
+}
+
+/* ------------------------------------------------------------------------
+ * The request
+ * ------------------------------------------------------------------------
+ */
+
+/* Does any batch claim to be part of a Kafka transaction? */
+static bool
+is_transactional(const KProduceRequest * body)
+{
+	for (int32 i = 0; i < body->topic_data.count; i++)
+	{
+		KProduceRequestTopic *topic = &body->topic_data.items[i];
+
+		for (int32 p = 0; p < topic->partition_data.count; p++)
+		{
+			KBytes	   *records = &topic->partition_data.items[p].records;
+			KBatchHeader header;
+
+			if (records->len > 0 &&
+				kbatch_header_read(records->data, records->len, &header) == KBATCH_OK &&
+				kbatch_is_transactional(&header))
+				return true;
+		}
+	}
+	return false;
+}
+
+/* Looks up one of the request's topics.  False: busy. */
+static bool
+find_topic(KRequest * req, const KProduceRequestTopic * in, const KTopic * *topic, int16 *error)
+{
+	bool		busy;
+	KUuid		id = in->topic_id;
+
+	*topic = req->version >= 13 ? kapi_topic_by_uuid(&id, &busy) : kapi_topic(in->name, &busy);
+	*error = 0;
+	if (*topic == NULL)
+		*error = req->version >= 13 ? KERR_UNKNOWN_TOPIC_ID : KERR_UNKNOWN_TOPIC_OR_PARTITION;
+	else if (!kacl_topic_write((*topic)->relid, kapi_role(req)))
+		*error = KERR_TOPIC_AUTHORIZATION_FAILED;
+	return !busy;
+}
+
+/*
+ * One partition as the request has it: it becomes the batch of its partition, or the partition
+ * has an error.  As in Kafka the last one of a partition counts, but an error stays.
+ */
+static void
+take_partition(KProduceBatch *batch, const KTopic * topic, const KProduceRequestPartition * in,
+			   int16 error)
+{
+	const char *message = NULL;
+
+	if (error == 0 && (in->index < 0 || in->index >= topic->partitions))
+		error = KERR_UNKNOWN_TOPIC_OR_PARTITION;
+	if (error == 0)
+		error = kbatch_result_error_code(kbatch_produce_batch(in->records.data,
+															  Max(in->records.len, 0),
+															  batch->req->version,
+															  &batch->header, &message));
+	if (error != 0)
+		kapi_produce_error(batch, error, message);
+	batch->topic = topic;
+	batch->in = in;
+}
+
+void
+kapi_produce(KRequest * req)
+{
+	const		KProduceRequest *body = req->body;
+	KProduceWork *work;
+	int32		k = 0;
+
+	/*
+	 * All topics must be to be had before the first batch is queued: the queue's order is the
+	 * answer's.
+	 */
+	for (int32 i = 0; i < body->topic_data.count; i++)
+	{
+		const		KTopic *topic;
+		int16		error;
+
+		if (!find_topic(req, &body->topic_data.items[i], &topic, &error))
+		{
+			kapi_retry(req, kapi_produce);
+			return;
+		}
+	}
+
+	work = kapi_produce_work(req);
+	work->deadline = kapi_now() + Max(body->timeout_ms, MIN_TIMEOUT);
+
+	/* Until there are Kafka transactions nobody may write in one. */
+	if (is_transactional(body))
+	{
+		kapi_fail(req, KERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+		return;
+	}
+
+	for (int32 i = 0; i < body->topic_data.count; i++)
+	{
+		KProduceRequestTopic *in = &body->topic_data.items[i];
+		const		KTopic *topic;
+		int16		error;
+
+		if (!find_topic(req, in, &topic, &error))
+			elog(ERROR, "topic lookup failed within a turn");
+		for (int32 p = 0; p < in->partition_data.count; p++, k++)
+			take_partition(&work->batches[work->slots[k]], topic, &in->partition_data.items[p],
+						   error);
+	}
+	for (int i = 0; i < work->nbatches; i++)
+	{
+		KProduceBatch *batch = &work->batches[i];
+
+		if (batch->out->error_code != 0)
+			continue;
+		if (work->acks < -1 || work->acks > 1)
+			kapi_produce_error(batch, KERR_INVALID_REQUIRED_ACKS, NULL);
+		else
+			take_batch(batch);
+	}
+	req->ordered = true;
+	if (work->pending == 0)
+		kapi_produce_answer(req);
+}
