@@ -40,6 +40,7 @@ int			kguc_producer_id_expiration;
 int			kguc_max_fetch_sessions;
 int			kguc_produce_buffer_size;
 bool		kguc_test_ack_before_flush;
+int			kguc_test_fetch_session_age;
 char	   *kguc_test_stop_points;
 
 /* kafka_pg.advertised_listeners, parsed: the setting's "extra". */
@@ -235,6 +236,12 @@ define_tests(void)
 							 &kguc_test_ack_before_flush, false,
 							 PGC_SUSET, flags,
 							 NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_pg.test_fetch_session_age",
+							"Time after which a fetch session may make room for another.",
+							"Two minutes, as in Kafka; tests have less patience.",
+							&kguc_test_fetch_session_age, 120 * 1000, 0, INT_MAX,
+							PGC_SIGHUP, flags | GUC_UNIT_MS,
+							NULL, NULL, NULL);
 	DefineCustomStringVariable("kafka_pg.test_stop_points",
 							   "Stop points that are armed when the server starts.",
 							   "A list of name or name=action, as kstop.h describes.",

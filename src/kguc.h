@@ -39,6 +39,7 @@ extern int	kguc_produce_buffer_size;	/* user: kB a transaction keeps before it s
 
 /* For tests only: superuser, not shown by SHOW ALL */
 extern bool kguc_test_ack_before_flush;
+extern int	kguc_test_fetch_session_age;	/* reload: ms after which one may be taken away */
 extern char *kguc_test_stop_points; /* start: stop points armed from the beginning, see kstop.h */
 
 /* One entry of kafka_pg.advertised_listeners. */

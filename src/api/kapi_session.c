@@ -10,8 +10,8 @@
  * As in Kafka a session is not bound to a connection, and rights are looked at in every fetch.
  * The cache is bounded by kafka_pg.max_fetch_sessions, shared out evenly among the processes, and
  * by the number of partitions in it.  When it is full, a session that was not used for two minutes
- * makes room, or a smaller one that has lived that long; else the client gets no session, and
- * sends full requests.
+ * makes room, or a smaller one that was used after two minutes of life; else the client gets no
+ * session, and sends full requests.
  */
 #include "postgres.h"
 
@@ -29,9 +29,6 @@
 #define NO_SESSION			0
 #define EPOCH_INITIAL		0
 #define EPOCH_FINAL			(-1)
-
-/* A session that was used, or begun, less long ago is not taken away. */
-#define EVICTION_AGE		120000	/* ms */
 
 /* In all sessions of a process together. */
 #define MAX_SESSION_PARTS	200000
@@ -158,10 +155,11 @@ touch_session(KFetchSession *session)
 	dlist_push_tail(&sessions, &session->node);
 }
 
-/* Makes room for a session of n partitions; false: it is not worth it. */
+/* Makes room for a session of n partitions; false: it is not worth it.  Kafka: tryEvict(). */
 static bool
 make_room(int32 n)
 {
+	int64		age = kguc_test_fetch_session_age;
 	int			cap = Max(kguc_max_fetch_sessions / Max(kguc_brokers, 1), 1);
 
 	while (nsessions >= cap || nparts + n > MAX_SESSION_PARTS)
@@ -175,12 +173,12 @@ make_room(int32 n)
 		{
 			KFetchSession *session = dlist_container(KFetchSession, node, iter.cur);
 
-			if (kapi_now() - session->used > EVICTION_AGE)
+			if (kapi_now() - session->used > age)
 			{
 				victim = session;
 				break;
 			}
-			if (kapi_now() - session->created > EVICTION_AGE && session->nparts <= n &&
+			if (session->used - session->created > age && session->nparts < n &&
 				(victim == NULL || session->nparts < victim->nparts))
 				victim = session;
 		}
@@ -364,6 +362,22 @@ update_session(KFetchSession *session, const KFetchRequest *body, const KFetchPa
 	}
 }
 
+/* Would the session outgrow what all may have, with these partitions? */
+static bool
+grows_too_large(KFetchSession *session, const KFetchPart *list, int32 n)
+{
+	int32		added = 0;
+
+	if (nparts + n <= MAX_SESSION_PARTS)
+		return false;
+	for (int32 i = 0; i < n; i++)
+	{
+		if (find_part(session, &list[i]) == NULL)
+			added++;
+	}
+	return nparts + added > MAX_SESSION_PARTS;
+}
+
 int16
 kapi_session_begin(KRequest *req, KFetchContext *context, KFetchPart **parts, int32 *n)
 {
@@ -387,9 +401,9 @@ kapi_session_begin(KRequest *req, KFetchContext *context, KFetchPart **parts, in
 		return KERR_INVALID_FETCH_SESSION_EPOCH;
 	if (session->by_id != (req->version >= 13))
 		return KERR_FETCH_SESSION_TOPIC_ID_ERROR;
-	if (nparts + *n > MAX_SESSION_PARTS)
+	if (grows_too_large(session, *parts, *n))
 	{
-		/* It may not grow: the client is to begin anew, and will get none. */
+		/* It may not: the client is to begin anew, and will get none. */
 		remove_session(session);
 		return KERR_FETCH_SESSION_ID_NOT_FOUND;
 	}

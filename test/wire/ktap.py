@@ -9,7 +9,7 @@ import time
 import traceback
 import uuid
 
-from kwire import APIS, Client, Closed, batch, err
+from kwire import APIS, Client, Closed, batch, batches, err
 
 REFERENCE = bool(os.environ.get('KWIRE_REFERENCE'))
 
@@ -124,3 +124,24 @@ def list_offset(client, topic, timestamp, partition=0, version=7, **params):
     r = client.request('ListOffsets', version, {
         'replica_id': -1, 'topics': [{'name': topic, 'partitions': [part]}]})
     return r['topics'][0]['partitions'][0]
+
+
+def session_fetch(c, topic, parts, session=0, epoch=0, version=11, forget=(), wait=0):
+    """A fetch within a session; parts: (partition, offset)."""
+    key = 'topic_id' if version >= 13 else 'topic'
+    body = {'replica_id': -1, 'max_wait_ms': wait, 'min_bytes': 1, 'max_bytes': 1 << 20,
+            'session_id': session, 'session_epoch': epoch, 'topics': [], 'forgotten_topics_data': []}
+    if parts:
+        body['topics'] = [{key: topic, 'partitions': [
+            {'partition': p, 'fetch_offset': o, 'partition_max_bytes': 1 << 20,
+             'current_leader_epoch': -1, 'log_start_offset': -1} for p, o in parts]}]
+    if forget:
+        body['forgotten_topics_data'] = [{key: topic, 'partitions': list(forget)}]
+    return c.request('Fetch', version, body)
+
+
+def answered(r):
+    """Top error, and of each partition: number, records and error."""
+    return (err(r['error_code']), [
+        (p['partition_index'], len(batches(p['records'] or b'')), err(p['error_code']))
+        for t in r['responses'] for p in t['partitions']])
