@@ -12,18 +12,18 @@
 /* A turn's share of one request. */
 #define MAX_PARTITIONS	64
 
-#define READ_AHEAD		(1024 * 1024)
-#define COLD_AGAIN		200		/* ms */
+/* So much is brought in from disk with a page that is looked at. */
+#define READ_AHEAD		(64 * 1024)
 #define COLD_LIMIT		20000	/* ms */
 
 KLogResult
 kapi_epoch_end(Relation rel, KLogPartition *part, int32 epoch, KLogEpochEnd *end,
-			   KLogPosition *cold)
+			   KColdPage *last)
 {
 	int32		current = kepoch_current();
+	KLogPosition cold;
 	KLogResult	result;
 
-	*cold = KLOG_NO_POSITION;
 	if (epoch == -1 || epoch > current)
 	{
 		end->epoch = -1;
@@ -36,9 +36,9 @@ kapi_epoch_end(Relation rel, KLogPartition *part, int32 epoch, KLogEpochEnd *end
 		end->end_offset = klog_end_offset(part);
 		return KLOG_OK;
 	}
-	result = klog_epoch_end(rel, part, epoch, end, cold);
-	if (result == KLOG_COLD && cold->page != 0)
-		klog_reader_request(rel, part, *cold, READ_AHEAD, kapi_broker);
+	result = klog_epoch_end(rel, part, epoch, end, &cold);
+	if (result == KLOG_COLD)
+		kapi_ask_reader(rel, part, cold, READ_AHEAD, last);
 
 	/* Before everything that the log has: it ends where that begins. */
 	if (result == KLOG_OK && end->epoch == -1)
@@ -52,6 +52,7 @@ typedef struct EpochWork
 	/* the next partition to look at */
 	int32		topic;
 	int32		partition;
+	KColdPage	cold;			/* of that one */
 } EpochWork;
 
 static void
@@ -105,13 +106,12 @@ kapi_offset_for_leader_epoch_fail(KRequest *req, int16 error)
 /* One partition that the client may see.  KLOG_BUSY, KLOG_COLD: not now. */
 static KLogResult
 look_up(const KTopic *topic, const KOffsetForLeaderEpochRequestPartition *in,
-		KOffsetForLeaderEpochResponsePartition *out)
+		KOffsetForLeaderEpochResponsePartition *out, KColdPage *cold)
 {
 	bool		busy;
 	Relation	rel = kapi_relation(topic->relid, AccessShareLock, &busy);
 	KLogPartition *part;
 	KLogEpochEnd end;
-	KLogPosition cold;
 	KLogResult	result;
 
 	if (rel == NULL)
@@ -124,7 +124,7 @@ look_up(const KTopic *topic, const KOffsetForLeaderEpochRequestPartition *in,
 	part = klog_attach(rel, in->partition, true);
 	if (part == NULL)
 		return KLOG_BUSY;
-	result = kapi_epoch_end(rel, part, in->leader_epoch, &end, &cold);
+	result = kapi_epoch_end(rel, part, in->leader_epoch, &end, cold);
 	if (result == KLOG_OK)
 	{
 		out->leader_epoch = end.epoch;
@@ -185,7 +185,7 @@ epoch_step(KRequest *req)
 				kapi_wait_turn(req, epoch_step);
 				return;
 			}
-			switch (look_up(topic, in_part, out_part))
+			switch (look_up(topic, in_part, out_part, &work->cold))
 			{
 				case KLOG_BUSY:
 					kapi_retry(req, epoch_step);
@@ -197,11 +197,12 @@ epoch_step(KRequest *req)
 						break;
 					}
 					kapi_wait_poll(req, epoch_step);
-					kapi_wait_until(req, kapi_now() + COLD_AGAIN, epoch_step);
+					kapi_wait_until(req, kapi_now() + KAPI_COLD_AGAIN, epoch_step);
 					return;
 				default:
 					break;
 			}
+			work->cold = (KColdPage) {0};
 			kapi_wait_progress(req);
 		}
 	}

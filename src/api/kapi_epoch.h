@@ -5,6 +5,7 @@
 #ifndef KAPI_EPOCH_H
 #define KAPI_EPOCH_H
 
+#include "api/kapi_request.h"
 #include "log/klog.h"
 
 /*
@@ -13,6 +14,6 @@
  * are on their way, which sets this process' latch.
  */
 extern KLogResult kapi_epoch_end(Relation rel, KLogPartition *part, int32 epoch,
-								 KLogEpochEnd *end, KLogPosition *cold);
+								 KLogEpochEnd *end, KColdPage *last);
 
 #endif							/* KAPI_EPOCH_H */

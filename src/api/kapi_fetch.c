@@ -45,9 +45,6 @@
 /* How long cold pages are waited for, beyond the client's own limit. */
 #define COLD_LIMIT			5000	/* ms */
 
-/* Ask the readers again for pages that do not come, after that. */
-#define COLD_AGAIN			200 /* ms */
-
 /*
  * Where a connection's last reads of some partitions ended, and how much they gave, so that the
  * next one need not search.  Two partitions of one place take turns.
@@ -60,8 +57,7 @@ typedef struct FetchCacheEntry
 	int32		partition;
 	uint32		len;
 	KLogPosition position;
-	KLogPosition cold;			/* the page that was last asked for ... */
-	int64		cold_asked;		/* ... and when */
+	KColdPage	cold;
 } FetchCacheEntry;
 
 struct KFetchCache
@@ -111,7 +107,7 @@ cache_entry(KApiConn * conn, Oid relid, int32 partition)
 		entry->partition = partition;
 		entry->len = 0;
 		entry->position = KLOG_NO_POSITION;
-		entry->cold = KLOG_NO_POSITION;
+		entry->cold = (KColdPage) {0};
 	}
 	return entry;
 }
@@ -192,8 +188,7 @@ typedef struct LentRecords
 	Oid			relid;
 	int32		partition;
 	KLogSpan	span;
-	KLogPosition cold;			/* the page that was last asked for ... */
-	int64		cold_asked;		/* ... and when */
+	KColdPage	cold;
 
 	/* of one call */
 	struct iovec *iov;
@@ -228,15 +223,7 @@ lend_step(void *arg)
 			break;
 		case KLOG_COLD:
 			lent->niov = 0;
-			if (lent->cold.segment == cold.segment && lent->cold.page == cold.page &&
-				kapi_now() - lent->cold_asked < COLD_AGAIN)
-				break;
-			if (klog_reader_request(rel, part, cold, Min(lent->span.remaining, READ_AHEAD),
-									kapi_broker))
-			{
-				lent->cold = cold;
-				lent->cold_asked = kapi_now();
-			}
+			kapi_ask_reader(rel, part, cold, Min(lent->span.remaining, READ_AHEAD), &lent->cold);
 			break;
 		default:
 			break;
@@ -275,7 +262,7 @@ lend_records(KRequest * req, Relation rel, int32 partition, const KLogRead * r, 
 	lent->span.page = r->begin.page;
 	lent->span.pos = r->begin.pos;
 	lent->span.remaining = r->len;
-	lent->cold = KLOG_NO_POSITION;
+	lent->cold = (KColdPage) {0};
 	slist_push_head(&req->lent, &lent->lent.node);
 	records->data = (const uint8 *) &lent->lent;
 }
@@ -363,22 +350,6 @@ read_records(KRequest * req, Relation rel, KLogPartition * part, int32 partition
 	return KLOG_OK;
 }
 
-/* Has pages brought in, unless that was asked for a moment ago. */
-static void
-ask_reader(KRequest * req, Relation rel, KLogPartition * part, int32 partition, KLogPosition cold)
-{
-	FetchCacheEntry *entry = cache_entry(req->conn, RelationGetRelid(rel), partition);
-
-	if (entry->cold.segment == cold.segment && entry->cold.page == cold.page &&
-		kapi_now() - entry->cold_asked < COLD_AGAIN)
-		return;
-	if (klog_reader_request(rel, part, cold, READ_AHEAD, kapi_broker))
-	{
-		entry->cold = cold;
-		entry->cold_asked = kapi_now();
-	}
-}
-
 static int16
 storage_error(KRequest * req)
 {
@@ -438,7 +409,8 @@ fetch_partition(KRequest * req, const KTopic * topic, const KFetchRequestPartiti
 	{
 		KLogEpochEnd end = {-1, -1};
 
-		result = kapi_epoch_end(rel, part, in->last_fetched_epoch, &end, &cold);
+		result = kapi_epoch_end(rel, part, in->last_fetched_epoch, &end,
+								&cache_entry(req->conn, topic->relid, in->partition)->cold);
 		set_empty(out, 0);
 		if (result == KLOG_COLD)
 		{
@@ -488,7 +460,8 @@ fetch_partition(KRequest * req, const KTopic * topic, const KFetchRequestPartiti
 
 	/* What comes next is wanted soon, even if this answer has something to give. */
 	if (cold.page != 0)
-		ask_reader(req, rel, part, in->partition, cold);
+		kapi_ask_reader(rel, part, cold, READ_AHEAD,
+						&cache_entry(req->conn, topic->relid, in->partition)->cold);
 	switch (result)
 	{
 		case KLOG_OK:
@@ -715,7 +688,7 @@ fetch_step(KRequest * req)
 	{
 		forget_records(req);
 		kapi_wait_poll(req, fetch_step);
-		kapi_wait_until(req, Min(work->cold_deadline, kapi_now() + COLD_AGAIN), fetch_step);
+		kapi_wait_until(req, Min(work->cold_deadline, kapi_now() + KAPI_COLD_AGAIN), fetch_step);
 		return;
 	}
 	if (late || work->failed || !work->readable || work->total >= work->min_bytes)

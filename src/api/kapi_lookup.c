@@ -153,6 +153,19 @@ kapi_items(const KMsgDesc * desc, Size offset, int32 n, const KMsgDesc * *sub)
 }
 
 void
+kapi_ask_reader(Relation rel, KLogPartition *part, KLogPosition cold, Size bytes, KColdPage *last)
+{
+	if (last->position.segment == cold.segment && last->position.page == cold.page &&
+		kapi_now() - last->asked < KAPI_COLD_AGAIN)
+		return;
+	if (klog_reader_request(rel, part, cold, bytes, kapi_broker))
+	{
+		last->position = cold;
+		last->asked = kapi_now();
+	}
+}
+
+void
 kapi_endpoint(KApiConn * conn, KStr * host, int32 *port)
 {
 	const		KAdvertised *advertised = kguc_advertised_find(conn->protocol);

@@ -21,9 +21,8 @@
 #define MAX_SEARCHES	16
 #define MAX_PARTITIONS	512
 
-/* So much is brought in from disk at a time, and asked for again after a while. */
-#define READ_AHEAD		(1024 * 1024)
-#define COLD_AGAIN		200		/* ms */
+/* So much is brought in from disk with a page that is looked at. */
+#define READ_AHEAD		(64 * 1024)
 
 /* So long the pages that a search needs are waited for; Kafka's clients wait 30 s by default. */
 #define COLD_LIMIT		20000	/* ms */
@@ -41,6 +40,7 @@ typedef struct OffsetWork
 	/* the next partition to look at */
 	int32		topic;
 	int32		partition;
+	KColdPage	cold;			/* of that one */
 } OffsetWork;
 
 static void
@@ -120,6 +120,7 @@ static LookUp
 look_up(KRequest * req, const KTopic * topic, const KListOffsetsRequestPartition * in,
 		KListOffsetsResponsePartition * out)
 {
+	OffsetWork *work = req->work;
 	bool		busy;
 	Relation	rel;
 	KLogPartition *part;
@@ -166,7 +167,7 @@ look_up(KRequest * req, const KTopic * topic, const KListOffsetsRequestPartition
 	}
 	if (cold.page != 0)
 	{
-		klog_reader_request(rel, part, cold, READ_AHEAD, kapi_broker);
+		kapi_ask_reader(rel, part, cold, READ_AHEAD, &work->cold);
 		return LOOK_UP_COLD;
 	}
 	out->offset = found.offset;
@@ -242,9 +243,10 @@ list_offsets_step(KRequest * req)
 						break;
 					}
 					kapi_wait_poll(req, list_offsets_step);
-					kapi_wait_until(req, kapi_now() + COLD_AGAIN, list_offsets_step);
+					kapi_wait_until(req, kapi_now() + KAPI_COLD_AGAIN, list_offsets_step);
 					return;
 			}
+			work->cold = (KColdPage) {0};
 			kapi_wait_progress(req);
 		}
 	}

@@ -267,6 +267,23 @@ extern void kapi_find_first(const KStr * strings, int32 n, int32 *first);
  */
 extern void *kapi_items(const KMsgDesc * desc, Size offset, int32 n, const KMsgDesc * *sub);
 
+/* The page of a partition that was last asked for, and when; all zero: none. */
+typedef struct KColdPage
+{
+	KLogPosition position;
+	int64		asked;
+} KColdPage;
+
+/*
+ * So long after that it is asked for again, and whoever waits for it should look again: it may
+ * have gone from shared buffers before anybody came.
+ */
+#define KAPI_COLD_AGAIN		200 /* ms */
+
+/* Has pages brought in from this one on, unless that was asked for a moment ago. */
+extern void kapi_ask_reader(Relation rel, KLogPartition *part, KLogPosition cold, Size bytes,
+							KColdPage *last);
+
 /* The address that this connection's clients are to use for this node. */
 extern void kapi_endpoint(KApiConn *conn, KStr * host, int32 *port);
 

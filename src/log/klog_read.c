@@ -14,6 +14,7 @@
 #include "storage/lmgr.h"
 #include "utils/syscache.h"
 
+#include "kstop.h"
 #include "log/klog_buffer.h"
 
 /*
@@ -393,7 +394,8 @@ klog_reader_request(Relation rel, KLogPartition *part, KLogPosition position, Si
 		request->partition = part->partition;
 		request->segment = position.segment;
 		request->page = position.page;
-		request->npages = bytes / KLOG_DATA_SPACE + 2;
+		/* not so many that the first are gone when the last are there */
+		request->npages = Min(bytes / KLOG_DATA_SPACE + 2, Max(NBuffers / 16, 1));
 		request->broker = broker;
 		klog_shared->reader_tail++;
 		queued = true;
@@ -452,6 +454,7 @@ klog_reader_turn(void)
 	SpinLockRelease(&klog_shared->reader_mutex);
 	if (!found)
 		return false;
+	KSTOP("klog-reader-begin");
 	StartTransactionCommand();
 	read_pages(&request);
 	CommitTransactionCommand();
