@@ -109,7 +109,7 @@ static void
 fill_partitions(const KMsgDesc *desc, KDescribeTopicPartitionsResponseTopic *out,
 				int32 first, int32 n, const KApiNodes *nodes)
 {
-	int32		epoch = kepoch_current();
+	int32		epoch = kepoch_latest();
 	KInt32Array replicas;
 
 	replicas.count = nodes->count;

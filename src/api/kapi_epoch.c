@@ -20,7 +20,7 @@ KLogResult
 kapi_epoch_end(Relation rel, KLogPartition *part, int32 epoch, KLogEpochEnd *end,
 			   KColdPage *last)
 {
-	int32		current = kepoch_current();
+	int32		current = kepoch_latest();
 	KLogPosition cold;
 	KLogResult	result;
 

@@ -384,7 +384,7 @@ fetch_partition(KRequest * req, const KTopic * topic, const KFetchRequestPartiti
 
 			kapi_nodes(req->conn, &nodes);
 			out->current_leader.leader_id = nodes.node[nodes.leader].id;
-			out->current_leader.leader_epoch = kepoch_current();
+			out->current_leader.leader_epoch = kepoch_latest();
 		}
 		return;
 	}

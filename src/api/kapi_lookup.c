@@ -234,7 +234,7 @@ kapi_check_epoch(int32 epoch)
 
 	if (epoch == -1)
 		return 0;
-	current = kepoch_current();
+	current = kepoch_latest();
 	return epoch < current ? KERR_FENCED_LEADER_EPOCH :
 		epoch > current ? KERR_UNKNOWN_LEADER_EPOCH : 0;
 }

@@ -152,7 +152,7 @@ static void
 fill_topic(const KMsgDesc * desc, KMetadataResponseTopic * out, const KTopic * topic,
 		   const KApiNodes * nodes)
 {
-	int32		epoch = kepoch_current();
+	int32		epoch = kepoch_latest();
 	KInt32Array replicas;
 	const		KMsgDesc *sub;
 

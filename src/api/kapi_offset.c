@@ -143,7 +143,7 @@ look_up(KRequest * req, const KTopic * topic, const KListOffsetsRequestPartition
 	{
 		case TS_LATEST:
 			found.offset = klog_high_watermark(part);
-			found.leader_epoch = kepoch_current();
+			found.leader_epoch = kepoch_latest();
 			break;
 		case TS_EARLIEST:
 		case TS_EARLIEST_LOCAL:
@@ -151,7 +151,7 @@ look_up(KRequest * req, const KTopic * topic, const KListOffsetsRequestPartition
 			if (found.offset < klog_high_watermark(part))
 				found.leader_epoch = klog_epoch_at(rel, part, found.offset, &cold);
 			if (found.leader_epoch < 0)
-				found.leader_epoch = kepoch_current();
+				found.leader_epoch = kepoch_latest();
 			break;
 		case TS_LATEST_TIERED:
 		case TS_EARLIEST_PENDING_UPLOAD:

@@ -201,7 +201,7 @@ kepoch_current(void)
 	if (epoch != KEPOCH_UNKNOWN)
 		return epoch;
 	if (RecoveryInProgress())
-		return read_row(&row) ? row.epoch : 0;
+		return kepoch_latest();
 
 	for (;;)
 	{
@@ -237,6 +237,17 @@ kepoch_current(void)
 	if (deadline != 0)
 		ConditionVariableCancelSleep();
 	return row.epoch;
+}
+
+int32
+kepoch_latest(void)
+{
+	int32		epoch = known_epoch();
+	EpochRow	row;
+
+	if (epoch != KEPOCH_UNKNOWN)
+		return epoch;
+	return read_row(&row) ? row.epoch : 0;
 }
 
 PG_FUNCTION_INFO_V1(kepoch_claim_sql);

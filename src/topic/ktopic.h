@@ -222,10 +222,16 @@ extern bool kepoch_startup(void);
 
 /*
  * The leader epoch that a new batch carries.  Waits, up to some seconds, for the launcher to make
- * it durable after a start or promotion; ERROR with a hint after that.  A broker process is
- * started when it is there and so never waits.  On a standby: the primary's.
+ * it durable after a start or promotion; ERROR with a hint after that.  A broker process that
+ * appends is started when it is there, and so never waits.  On a standby: the primary's.
  */
 extern int32 kepoch_current(void);
+
+/*
+ * The same without waiting, for answers: from a promotion to the moment in which the new epoch is
+ * known, which the brokers of a standby may live to see, the one before it.
+ */
+extern int32 kepoch_latest(void);
 
 /* ------------------------------------------------------------------------
  * Nodes: knode.c

@@ -185,6 +185,11 @@ sub wait_for_kafka
 {
 	my ($self) = @_;
 
+	# the brokers of a standby live for a moment longer than it is one
+	$self->poll_query_until('postgres', <<'SQL') or die 'no flusher';
+SELECT pg_is_in_recovery()
+    OR EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'kafka flusher')
+SQL
 	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
 		my ($code) = $self->kcat({ ok => 0 }, '-L');
