@@ -676,7 +676,7 @@ knet_conn_read(KConn *conn)
 			return;
 		}
 		conn->active_us = knet_loop.now_us;
-		knet_count(conn->received, n);
+		knet_meter_add(conn->received, n);
 		got = n;
 		if (in_place > 0)
 		{

@@ -141,7 +141,7 @@ struct KConn
 
 /* Adds to a count that only this process writes. */
 static inline void
-knet_count(pg_atomic_uint64 *count, size_t bytes)
+knet_meter_add(pg_atomic_uint64 *count, size_t bytes)
 {
 	if (count != NULL)
 		pg_atomic_write_u64(count, pg_atomic_read_u64(count) + bytes);

@@ -264,7 +264,7 @@ knet_send_advance(KConn *conn, size_t sent)
 
 	conn->active_us = knet_loop.now_us;
 	conn->unsent -= sent;
-	knet_count(conn->sent, sent);
+	knet_meter_add(conn->sent, sent);
 	while (sent > 0)
 	{
 		KNetOut    *out = conn->out_first;
