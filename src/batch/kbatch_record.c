@@ -220,18 +220,22 @@ read_bytes(KRecordSource *source, size_t n, const uint8 **where)
 	}
 }
 
-/* a length, then so many bytes; any negative length means null */
+/*
+ * A length, then so many bytes; -1 means null. Kafka takes any negative length for null, but
+ * librdkafka's consumers never get past one.
+ */
 static bool
 read_field(KRecordSource *source, const uint8 **field, int32 *len)
 {
 	if (!read_varint(source, len))
 		return false;
-	if (*len < 0)
+	if (*len == -1)
 	{
-		*len = -1;
 		*field = NULL;
 		return true;
 	}
+	if (*len < 0)
+		return fail(source, KBATCH_INVALID_RECORD, "record has a field of negative length");
 	return read_bytes(source, (size_t) *len, field);
 }
 
