@@ -33,11 +33,20 @@
 #define KNET_MAX_UNANSWERED 64
 #define KNET_MAX_UNSENT (1024 * 1024)
 
+/* A client that has gone while it was not read is kept this long (or the idle timeout). */
+#define KNET_HANG_UP_US INT64CONST(10000000)
+
 /* A frame has this long (or the idle timeout), and its length at this rate on top. */
 #define KNET_FRAME_US INT64CONST(30000000)
 #define KNET_FRAME_BYTES_PER_S (128 * 1024)
 
+/* While others wait for memory, what has arrived of a frame must be at least this. */
+#define KNET_SCARCE_US INT64CONST(2000000)
+#define KNET_SCARCE_BYTES_PER_S (256 * 1024)
+#define KNET_SCARCE_LOOK_US INT64CONST(500000)
+
 static uint8 scratch[KNET_SCRATCH];
+static KNetTimer scarce_timer;
 
 static void knet_conn_deadline(void *arg);
 
@@ -149,6 +158,8 @@ knet_conn_interest(KConn *conn)
 		return;
 	if (knet_conn_may_read(conn) && conn->rest == NULL)
 		event.events |= EPOLLIN | EPOLLRDHUP;
+	else if (!conn->hung_up)
+		event.events |= EPOLLRDHUP;
 	if (conn->blocked)
 		event.events |= EPOLLOUT;
 	if (event.events == conn->interest)
@@ -165,6 +176,13 @@ knet_conn_interest(KConn *conn)
 	conn->interest = event.events;
 }
 
+/* How long so many bytes take. */
+static int64
+knet_frame_us(size_t len, int64 bytes_per_s)
+{
+	return (int64) len * 1000000 / bytes_per_s;
+}
+
 /* The time at which the connection is given up, or -1. */
 static int64
 knet_conn_due(KConn *conn)
@@ -178,9 +196,13 @@ knet_conn_due(KConn *conn)
 
 		due += idle_us > 0 ? Min(idle_us, KNET_FRAME_US) : KNET_FRAME_US;
 		if (conn->head_have == 4)
-			due += (int64) (conn->frame_len * INT64CONST(1000000) / KNET_FRAME_BYTES_PER_S);
+			due += knet_frame_us(conn->frame_len, KNET_FRAME_BYTES_PER_S);
 		return due;
 	}
+
+	/* what waits in front of its last words may wait for long, and for nobody */
+	if (conn->hung_up && (conn->paused != 0 || conn->closing))
+		return conn->hung_up_us + (idle_us > 0 ? Min(idle_us, KNET_HANG_UP_US) : KNET_HANG_UP_US);
 
 	/* a request that waits for its answer is no idleness of the client */
 	if (idle_us > 0 && (conn->unsent > 0 || conn->nslots == 0))
@@ -206,7 +228,8 @@ knet_conn_deadline(void *arg)
 	int64		due = knet_conn_due(conn);
 
 	if (due >= 0 && due <= knet_loop.now_us)
-		knet_conn_kill(conn, conn->head_have > 0 ? "frame took too long" : "idle for too long");
+		knet_conn_kill(conn, conn->head_have > 0 && conn->paused == 0 ? "frame took too long" :
+					   "idle for too long");
 	else if (due >= 0)
 		knet_conn_watch(conn);
 	else if (knet_loop.limits.idle_ms > 0)
@@ -407,15 +430,64 @@ knet_conn_balance(KConn *conn)
 	knet_conn_interest(conn);
 }
 
-/* Wait for memory: in line, so that a large frame gets its turn. */
+/*
+ * Wait for memory, in line: behind those whose frames would have arrived before, had they begun at
+ * the slowest speed when they came. So small frames overtake large ones, but not for ever.
+ */
 static void
 knet_conn_starve(KConn *conn)
 {
+	dlist_node *after = &knet_loop.starved.head;
+
 	if (conn->paused == 0)
 		conn->paused_us = knet_loop.now_us;
 	conn->paused |= KNET_PAUSE_MEMORY;
-	dlist_push_tail(&knet_loop.starved, &conn->starved_node);
+	conn->line_us = knet_loop.now_us + knet_frame_us(conn->frame_len, KNET_FRAME_BYTES_PER_S);
+	if (!dlist_is_empty(&knet_loop.starved))
+	{
+		dlist_iter	iter;
+
+		dlist_reverse_foreach(iter, &knet_loop.starved)
+		{
+			if (dlist_container(KConn, starved_node, iter.cur)->line_us <= conn->line_us)
+			{
+				after = iter.cur;
+				break;
+			}
+		}
+	}
+	if (after == &knet_loop.starved.head)
+		dlist_push_head(&knet_loop.starved, &conn->starved_node);
+	else
+		dlist_insert_after(after, &conn->starved_node);
 	knet_shared_want(true);
+}
+
+/*
+ * Now and then, while there are half-read frames: where others wait for memory, nobody may hold it
+ * who only announces a frame and does not send it.
+ */
+static void
+knet_conn_scarce(void *arg)
+{
+	bool		wanted = knet_shared_is_wanted();
+	bool		any = false;
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &knet_loop.conns)
+	{
+		KConn	   *conn = dlist_container(KConn, node, iter.cur);
+
+		if (!conn->taken)
+			continue;
+		any = true;
+		if (wanted && conn->paused == 0 &&
+			knet_loop.now_us - conn->frame_us >
+			KNET_SCARCE_US + knet_frame_us(conn->frame_have, KNET_SCARCE_BYTES_PER_S))
+			knet_conn_kill(conn, "frame took too long while memory is scarce");
+	}
+	if (any)
+		knet_timer_set(&scarce_timer, KNET_SCARCE_LOOK_US, knet_conn_scarce, NULL);
 }
 
 /* Memory may have been given back: let those go on that it is enough for. */
@@ -429,6 +501,8 @@ knet_conn_starved(void)
 		if (!knet_shared_take(conn->frame_len))
 			return;
 		conn->taken = true;
+		if (!scarce_timer.armed)
+			knet_timer_set(&scarce_timer, KNET_SCARCE_LOOK_US, knet_conn_scarce, NULL);
 		dlist_delete(&conn->starved_node);
 		conn->paused &= ~KNET_PAUSE_MEMORY;
 		if (conn->paused == 0 && conn->head_have > 0)
@@ -581,6 +655,8 @@ knet_conn_consume(KConn *conn, const uint8 *data, size_t len)
 			break;
 		frames++;
 	}
+	if (conn->taken && !scarce_timer.armed)
+		knet_timer_set(&scarce_timer, KNET_SCARCE_LOOK_US, knet_conn_scarce, NULL);
 	return used;
 }
 
@@ -726,6 +802,17 @@ knet_conn_event(KConn *conn, uint32 events)
 	}
 	else if (events & (EPOLLHUP | EPOLLERR))
 		knet_conn_kill(conn, "by the client");
+	else if (events & EPOLLRDHUP)
+	{
+		/*
+		 * It may have said more than we have read, with acks=0 for instance: it is read when the
+		 * pause ends, if that is soon.
+		 */
+		conn->hung_up = true;
+		conn->hung_up_us = knet_loop.now_us;
+		knet_conn_interest(conn);
+		knet_conn_watch(conn);
+	}
 }
 
 /* Shutdown: no connection is read any more. */

@@ -42,7 +42,7 @@ typedef struct KNetLoop
 	dlist_head	ready;			/* have input in memory and may go on */
 	dlist_head	dirty;			/* have output that nobody tried to send */
 	dlist_head	stalled;		/* have output that its lender did not have at hand */
-	dlist_head	starved;		/* wait for in-flight bytes */
+	dlist_head	starved;		/* wait for in-flight bytes, by line_us */
 	dlist_head	dead;			/* to be reported or freed when the turn ends */
 	int			nconns;
 	int			max_conns;		/* what the descriptor limit allows here */
@@ -89,6 +89,7 @@ struct KConn
 	bool		reported;		/* closed() has been called */
 	bool		closing;		/* close when all is answered and sent */
 	bool		blocked;		/* the socket takes no more output for now */
+	bool		hung_up;		/* the client will send no more than it has */
 	bool		trusted;
 	bool		in_ready;
 	bool		in_dirty;		/* or in stalled, which uses the same node */
@@ -110,6 +111,7 @@ struct KConn
 	size_t		frame_len;
 	size_t		frame_have;
 	size_t		frame_room;
+	int64		line_us;		/* its place among those that wait for memory */
 	uint8	   *rest;			/* read, but not to be looked at yet */
 	size_t		rest_off;
 	size_t		rest_len;
@@ -128,6 +130,7 @@ struct KConn
 	int64		active_us;		/* last progress in either direction */
 	int64		frame_us;		/* when the frame being read began */
 	int64		paused_us;
+	int64		hung_up_us;
 	KNetTimer	timer;
 
 	/* bytes, where somebody wants to know of them; else NULL */
@@ -161,6 +164,7 @@ extern void knet_shared_answer_add(size_t bytes);
 extern void knet_shared_answer_sub(size_t bytes);
 extern size_t knet_shared_answer_bytes(void);
 extern void knet_shared_want(bool starved);
+extern bool knet_shared_is_wanted(void);
 
 /* knet_listen.c */
 extern void knet_listen_event(void *listener);

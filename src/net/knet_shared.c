@@ -283,6 +283,13 @@ knet_shared_want(bool starved)
 		(void) pg_atomic_fetch_and_u64(&shared->starved, ~bit);
 }
 
+/* Does any loop wait for bytes to be given back? */
+bool
+knet_shared_is_wanted(void)
+{
+	return pg_atomic_read_u64(&shared->starved) != 0;
+}
+
 void
 knet_shared_answer_add(size_t bytes)
 {

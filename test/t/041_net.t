@@ -264,6 +264,20 @@ cmp_ok(proc_status('RssAnon', broker_pids()) - $before, '<', 700,
 close($holder);
 is(answer($client), 1, 'and goes on when that is gone');
 
+# Who announces much and sends nothing has it only while nobody else needs it, and waits in line
+# behind smaller frames.
+my @liars = map { client() } 1 .. 50;
+put($_, pack('N', 1024 * 1024) . 'x' x 10) for @liars;
+sleep 0.2;
+$client = client();
+{
+	my $began = time;
+	put($client, api_versions(1, 20000));
+	is(answer($client), 1, 'a request gets through beside 50 that are only announced');
+	cmp_ok(time - $began, '<', 20, 'long before these have run out of time');
+}
+@liars = ();
+
 my @idle = map { client() } 1 .. 400;
 put($_, api_versions(1, 5000)) for @idle;
 is(scalar(grep { answer($_) == 1 } @idle), 400, '400 clients are served');
@@ -306,6 +320,14 @@ cmp_ok(time - $begin, '>', 0.9, 'not before the time is up');
 $client = client();
 put($client, fetch(1, 'empty', 0, 2500));
 is(answer($client), 1, 'a client that waits for its answer is not idle');
+
+# Not read any more, since it has asked for so much, it is still seen to leave.
+$client = client();
+put($client, fetch(1, 'empty', 0, 600_000) . join '', map { api_versions($_) } 2 .. 200);
+sleep 0.3;
+close($client);
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM kafka.stat_connection'),
+	'a client that left many requests behind one that waits is given up');
 
 $client = client();
 {
