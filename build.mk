@@ -62,7 +62,10 @@ UNIT_PROGRAMS = $(UNIT_SRC:test/unit/%.c=build/unit/%.t)
 # Modules that a test loads into its server to call one of ours without those above it.
 TEST_MODULES = $(patsubst test/%.c,build/%.so,$(sort $(wildcard test/log/*.c test/crash/*.c)))
 
-unit-programs: $(UNIT_PROGRAMS) $(TEST_MODULES)
+# What the tests run against a server besides clients.
+FIRE = build/fuzz/fire
+
+unit-programs: $(UNIT_PROGRAMS) $(TEST_MODULES) $(FIRE)
 
 build/unit/%.t: test/unit/%.c $(PURE_OBJS)
 	@mkdir -p build/unit
@@ -86,6 +89,12 @@ build/clients/%: test/clients/%.c $(PURE_OBJS)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -Itest/unit -MF $@.d -o $@ $< $(PURE_OBJS) $(TEST_LIBS)
 
 -include $(CLIENT_PROGRAMS:=.d)
+
+$(FIRE): test/fuzz/fire.c $(PURE_OBJS)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MF $@.d -o $@ $< $(PURE_OBJS) $(TEST_LIBS)
+
+-include $(FIRE:=.d)
 
 # Fuzzers: test/fuzz/fuzz_*.c with all pure sources in one program, compiled anew with clang's
 # sanitizers. -fno-sanitize-recover: undefined behaviour is a crash too.
