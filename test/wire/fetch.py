@@ -200,6 +200,57 @@ def sessions():
                  tag + 'ends it too')
 
 
+def aborted_transactions():
+    """Null or an empty list, by isolation level and by what became of the partition."""
+    with Client() as c:
+        name, topic_id = make_topic(c)
+        produce(c, name, batch([b'a', b'b']))
+        for v in every_version('Fetch'):
+            topic, unknown = (topic_id, b'\6' * 16) if v >= 13 else (name, 'none-such')
+            for isolation in (0, 1):
+                def ask(t, offset, partition=0, **params):
+                    p = fetch(c, t, offset, partition, v, isolation_level=isolation,
+                              max_wait_ms=0, **params)
+                    return (err(p['error_code']), p['aborted_transactions'],
+                            p['last_stable_offset'], p['records'] == b'')
+                tag = 'Fetch %d, isolation %d: ' % (v, isolation)
+                listed = [] if isolation else None
+                same(ask(topic, 0), ('NONE', listed, 2, False), tag + 'records')
+                same(ask(topic, 2), ('NONE', listed, 2, True), tag + 'the end')
+                same(ask(topic, 3), ('OFFSET_OUT_OF_RANGE', None, -1, True), tag + 'beyond it')
+                same(ask(topic, 0, 9), ('UNKNOWN_TOPIC_OR_PARTITION', [], -1, True),
+                     tag + 'no such partition')
+                same(ask(unknown, 0)[1:], ([], -1, True), tag + 'no such topic')
+                if v >= 9:
+                    same(ask(topic, 0, current_leader_epoch=1 << 20),
+                         ('UNKNOWN_LEADER_EPOCH', None, -1, True), tag + 'an epoch to come')
+            if v >= 12:
+                r = session_fetch(c, topic, [(0, 0)], epoch=-1, version=v, isolation=1)
+                same(r['responses'][0]['partitions'][0]['aborted_transactions'], [],
+                     'Fetch %d without a session' % v)
+                part = {'partition': 0, 'fetch_offset': 9, 'partition_max_bytes': 1000,
+                        'current_leader_epoch': -1, 'log_start_offset': -1,
+                        'last_fetched_epoch': list_offset(c, name, -1)['leader_epoch']}
+                for isolation in (0, 1):
+                    r = c.request('Fetch', v, {
+                        'replica_id': -1, 'max_wait_ms': 0, 'min_bytes': 1, 'max_bytes': 1000,
+                        'isolation_level': isolation, 'session_epoch': -1, 'topics': [
+                            {'topic_id' if v >= 13 else 'topic': topic, 'partitions': [part]}]})
+                    p = r['responses'][0]['partitions'][0]
+                    same((err(p['error_code']), p['aborted_transactions'],
+                          p['last_stable_offset'], p['diverging_epoch']['end_offset']),
+                         ('NONE', None, 2, 2), 'Fetch %d, isolation %d: diverging' % (v, isolation))
+            # a session answers what is new in the shape of the request that asks for it
+            if v >= 7:
+                sid = session_fetch(c, topic, [(0, 2)], version=v, isolation=1)['session_id']
+                for epoch, isolation in ((1, 0), (2, 1)):
+                    r = session_fetch(c, topic, [(0, 0)], sid, epoch, v, isolation=isolation)
+                    same(r['responses'][0]['partitions'][0]['aborted_transactions'],
+                         [] if isolation else None,
+                         'Fetch %d, isolation %d in a session' % (v, isolation))
+                session_fetch(c, topic, [], sid, -1, v)
+
+
 def duplicates():
     with Client() as c:
         name, _ = make_topic(c, partitions=2)
@@ -337,5 +388,5 @@ def within_a_batch_by_time():
             same((p['offset'], p['timestamp']), expected, 'time %d in a batch' % t)
 
 
-main(versions, limits, inside_a_batch, waiting, sessions, duplicates, deleted_while_waiting, epochs,
-     list_offsets, within_a_batch_by_time)
+main(versions, limits, inside_a_batch, waiting, sessions, aborted_transactions, duplicates,
+     deleted_while_waiting, epochs, list_offsets, within_a_batch_by_time)

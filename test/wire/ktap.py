@@ -126,11 +126,13 @@ def list_offset(client, topic, timestamp, partition=0, version=7, **params):
     return r['topics'][0]['partitions'][0]
 
 
-def session_fetch(c, topic, parts, session=0, epoch=0, version=11, forget=(), wait=0):
+def session_fetch(c, topic, parts, session=0, epoch=0, version=11, forget=(), wait=0,
+                  isolation=0):
     """A fetch within a session; parts: (partition, offset)."""
     key = 'topic_id' if version >= 13 else 'topic'
     body = {'replica_id': -1, 'max_wait_ms': wait, 'min_bytes': 1, 'max_bytes': 1 << 20,
-            'session_id': session, 'session_epoch': epoch, 'topics': [], 'forgotten_topics_data': []}
+            'isolation_level': isolation, 'session_id': session, 'session_epoch': epoch,
+            'topics': [], 'forgotten_topics_data': []}
     if parts:
         body['topics'] = [{key: topic, 'partitions': [
             {'partition': p, 'fetch_offset': o, 'partition_max_bytes': 1 << 20,

@@ -35,6 +35,37 @@ def api_versions():
         same(c.request('ApiVersions', 0)['error_code'], 0, 'the connection goes on after that')
 
 
+def throttle_times():
+    """Nobody is throttled, and every answer that has room for it says so."""
+    bodies = {
+        'Produce': {'acks': 1, 'timeout_ms': 1000},
+        'Fetch': {'replica_id': -1, 'max_bytes': 1000, 'session_epoch': -1},
+        'ListOffsets': {'replica_id': -1},
+        'Metadata': {'topics': []},
+        'FindCoordinator': {'key': 'g', 'coordinator_keys': ['g']},
+        'ApiVersions': {'client_software_name': 'kwire', 'client_software_version': '1'},
+        'CreateTopics': {'timeout_ms': 1000},
+        'DeleteTopics': {'timeout_ms': 1000},
+        'InitProducerId': {'transactional_id': None, 'producer_id': -1, 'producer_epoch': -1},
+        'OffsetForLeaderEpoch': {'replica_id': -1},
+        'DescribeConfigs': {},
+        'DescribeCluster': {},
+        'DescribeTopicPartitions': {'response_partition_limit': 10},
+    }
+    # the first version that has the field
+    since = {'ApiVersions': 1, 'ListOffsets': 2, 'Metadata': 3, 'FindCoordinator': 1,
+             'OffsetForLeaderEpoch': 2}
+    with Client() as c:
+        for name, body in bodies.items():
+            for v in every_version(name):
+                r = c.request(name, v, body)
+                has = v >= since.get(name, 0)
+                same([f.name for f in APIS[name].response
+                      if f.name == 'throttle_time_ms' and f.has(v)],
+                     ['throttle_time_ms'] if has else [], '%s %d: throttle time' % (name, v))
+                same(r['throttle_time_ms'], 0, '%s %d: none' % (name, v))
+
+
 def served_versions():
     """Whatever is not listed closes the connection."""
     with Client() as c:
@@ -198,4 +229,5 @@ def advertised():
 
 if 'advertised' in sys.argv:
     main(advertised)
-main(api_versions, served_versions, metadata, auto_creation, describe_cluster, find_coordinator)
+main(api_versions, throttle_times, served_versions, metadata, auto_creation, describe_cluster,
+     find_coordinator)
