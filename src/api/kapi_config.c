@@ -191,8 +191,7 @@ describe_error(Described *described, int16 error, const char *message)
 static bool
 describe_topic(Described *described, Oid role)
 {
-	char	   *name = kapi_cstring(described->resource->resource_name);
-	const char *problem = name == NULL ? "it contains a zero byte" : ktopic_name_problem(name);
+	const char *problem = kapi_topic_name_problem(described->resource->resource_name);
 	const		KTopic *topic;
 	bool		busy;
 	int			n;

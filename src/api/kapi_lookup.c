@@ -25,12 +25,35 @@
 #define OP_ALTER_CONFIGS	(1 << 11)
 #define OP_IDEMPOTENT_WRITE	(1 << 12)
 
+/* So much of a name that is too long is given back in a message. */
+#define MAX_NAME_TOLD	1000
+
 char	   *
 kapi_cstring(KStr s)
 {
 	if (s.len < 0 || (s.len > 0 && memchr(s.data, 0, s.len) != NULL))
 		return NULL;
 	return pnstrdup(s.len > 0 ? s.data : "", s.len);
+}
+
+const char *
+kapi_topic_name_problem(KStr s)
+{
+	const char *name = kapi_cstring(s);
+
+	if (name == NULL)
+		return "Topic name is invalid: it contains a zero byte";
+	if (ktopic_name_problem(name) == NULL)
+		return NULL;
+	if (name[0] == '\0')
+		return "Topic name is invalid: the empty string is not allowed";
+	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+		return psprintf("Topic name is invalid: '%s' is not allowed", name);
+	if (strlen(name) > KTOPIC_NAME_MAX)
+		return psprintf("Topic name is invalid: the length of '%.*s' is longer than the max allowed "
+						"length %d", MAX_NAME_TOLD, name, KTOPIC_NAME_MAX);
+	return psprintf("Topic name is invalid: '%s' contains one or more characters other than ASCII "
+					"alphanumerics, '.', '_' and '-'", name);
 }
 
 KStr

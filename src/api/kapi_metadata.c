@@ -22,6 +22,11 @@
 #define COORDINATOR_TRANSACTION	1
 #define COORDINATOR_SHARE		2
 
+/* Kafka's text for its error INVALID_REQUEST. */
+#define MSG_INVALID_REQUEST \
+	"This most likely occurs because of a request being malformed by the client library or the " \
+	"message was sent to an incompatible broker. See the broker logs for more details."
+
 /* ------------------------------------------------------------------------
  * ApiVersions
  * ------------------------------------------------------------------------
@@ -513,7 +518,8 @@ answer_coordinators(KRequest * req, int16 error)
 	if (req->version < 4)
 	{
 		resp.error_code = error;
-		resp.error_message = kapi_kstr(kerr_name(error));
+		resp.error_message = kapi_kstr(error == KERR_INVALID_REQUEST ? MSG_INVALID_REQUEST :
+									   kerr_name(error));
 		resp.node_id = node;
 		resp.host = host;
 		resp.port = port;
@@ -530,6 +536,9 @@ answer_coordinators(KRequest * req, int16 error)
 		{
 			resp.coordinators.items[i].key = body->coordinator_keys.items[i];
 			resp.coordinators.items[i].error_code = error;
+			/* of a type that there is, Kafka says nothing */
+			if (error == KERR_INVALID_REQUEST && body->key_type != COORDINATOR_SHARE)
+				resp.coordinators.items[i].error_message = kapi_kstr(MSG_INVALID_REQUEST);
 			resp.coordinators.items[i].node_id = node;
 			resp.coordinators.items[i].host = host;
 			resp.coordinators.items[i].port = port;

@@ -252,6 +252,9 @@ extern bool kapi_uuid_is_zero(const KUuid * id);
 /* A copy with a terminator; NULL when it is null or has a zero byte inside. */
 extern char *kapi_cstring(KStr s);
 
+/* Why no topic can have this name, in Kafka's words; NULL: one can. */
+extern const char *kapi_topic_name_problem(KStr name);
+
 /* NULL: the null string.  Not copied. */
 extern KStr kapi_kstr(const char *s);
 

@@ -185,7 +185,7 @@ create_check(CreateTopic *topic)
 	bool		busy;
 
 	topic->name = kapi_cstring(in->name);
-	problem = topic->name == NULL ? "it contains a zero byte" : ktopic_name_problem(topic->name);
+	problem = kapi_topic_name_problem(in->name);
 	if (problem != NULL)
 	{
 		create_error(out, KERR_INVALID_TOPIC_EXCEPTION, problem);

@@ -4,6 +4,8 @@ Every field of the good request is set to the edges of its type, every array to 
 doubled, in every version of the API; ODD adds what cannot be made that way.  Texts in requests may
 hold names of what each broker has on its own: 'ID:topic', 'EPOCH', 'EPOCH+1', 'END:topic'.
 """
+import gzip
+
 from kwire import APIS, batch, now_ms, record
 
 # All of it new: Kafka begins a segment where times jump, and a read ends with a segment.
@@ -118,6 +120,9 @@ def edges(field, value):
                  '__consumer_offsets2')]
     if field.type == 'uuid':
         return [('zero', bytes(16)), ('unknown', b'\7' * 16), ('known', ID)]
+    if field.name == 'validate_only':
+        # False would leave a topic, and all that follows would find that it exists.
+        return []
     if field.type == 'bool':
         return [(str(not value).lower(), not value)]
     if field.type in ('bytes', 'records'):
@@ -156,7 +161,50 @@ def change(api, version, **path):
     return body
 
 
+def zstd(data):
+    """A zstd frame with one block that is not packed; less than 256 bytes."""
+    return (b'\x28\xb5\x2f\xfd\x20' + bytes([len(data)]) +
+            (len(data) << 3 | 1).to_bytes(3, 'little') + data)
+
+
+def lz4(data):
+    """An lz4 frame with one block that is not packed."""
+    return (b'\x04\x22\x4d\x18\x60\x40\x82' + (len(data) | 1 << 31).to_bytes(4, 'little') + data +
+            bytes(4))
+
+
+def snappy(data):
+    """A snappy block of one literal; less than 60 bytes."""
+    return bytes([len(data), len(data) - 1 << 2]) + data
+
+
+PLAIN = record(0, None, b'a')
+
 BATCHES = {
+    'gzip': batch([b'a'], attributes=1, payload=gzip.compress(PLAIN)),
+    'snappy': batch([b'a'], attributes=2, payload=snappy(PLAIN)),
+    'lz4': batch([b'a'], attributes=3, payload=lz4(PLAIN)),
+    'zstd': batch([b'a'], attributes=4, payload=zstd(PLAIN)),
+    'snappy that is none': batch([b'a'], attributes=2),
+    'zstd that is none': batch([b'a'], attributes=4),
+    'gzip with rest': batch([b'a'], attributes=1, payload=gzip.compress(PLAIN + b'zz')),
+    'gzip of too few': batch([b'a', b'b'], attributes=1, payload=gzip.compress(PLAIN)),
+    'gzip with a gap': batch([b'a', b'b'], attributes=1, payload=gzip.compress(
+        PLAIN + record(5, None, b'b'))),
+    'offsets with a gap': batch([b'a', b'b'], payload=PLAIN + record(5, None, b'b')),
+    'crc': batch([b'a'], crc=1),
+    'base offset 5': batch([b'a'], base_offset=5),
+    'sequence without producer': batch([b'a'], base_sequence=3),
+    'unknown producer': batch([b'a'], producer_id=1 << 40, producer_epoch=0, base_sequence=0),
+    'great sequence': batch([b'a'], producer_id=1 << 41, producer_epoch=7, base_sequence=99),
+    'delete horizon': batch([b'a'], attributes=0x40),
+    'key of negative length': batch([b'a'], payload=bytes([14, 0, 0, 0, 3, 1, 0, 0])),
+    'more headers than bytes': batch([b'a'], payload=bytes([12, 0, 0, 0, 1, 1, 9])),
+    'header with a null key': batch([b'a'], payload=bytes([16, 0, 0, 0, 1, 1, 2, 1, 1])),
+    'record of length 0': batch([b'a'], payload=bytes([0])),
+    'record of negative length': batch([b'a'], payload=bytes([1])),
+    'record longer than the batch': batch([b'a'], payload=bytes([126, 0, 0, 0, 1, 1, 0])),
+    'record attributes': batch([b'a'], payload=bytes([12, 7, 0, 0, 1, 1, 0])),
     'two records': batch([b'a', b'b']),
     'two batches': batch([b'a']) + batch([b'b']),
     'magic 0': batch([b'a'], magic=0),
@@ -198,6 +246,10 @@ def odd():
                 yield ('Produce', v, '%s: %s' % (topic, what),
                        [change('Produce', v, name=topic, topic_id='ID:' + topic,
                                records=BATCHES[what])])
+        yield ('Produce', v, 'transaction', [change(
+            'Produce', v, transactional_id='diff', records=BATCHES['transactional'])])
+        if v < 13:
+            yield 'Produce', v, 'internal topic', [change('Produce', v, name='__consumer_offsets')]
         yield ('Produce', v, 'acks=0', [change('Produce', v, acks=0)])
         yield ('Produce', v, 'acks=0 of an unknown partition',
                [change('Produce', v, acks=0, index=9)])
@@ -264,6 +316,24 @@ def odd():
                 if v >= 4 or len(keys) == 1:
                     yield ('FindCoordinator', v, 'type %d, keys: %s' % (kind, what), [
                         {'key': keys[0], 'key_type': kind, 'coordinator_keys': keys}])
+    for v in range(0, 7):
+        def begin(timeout=60000, pid=-1, epoch=-1):
+            return {'transactional_id': 'diff-txn-%d' % v, 'transaction_timeout_ms': timeout,
+                    'producer_id': pid, 'producer_epoch': epoch}
+        for timeout in (0, -1, 2147483647):
+            yield 'InitProducerId', v, 'transaction: timeout %d' % timeout, [begin(timeout)]
+        if v >= 3:
+            yield 'InitProducerId', v, 'transaction: of a producer', [
+                begin(), begin(pid='PID', epoch=0), begin(pid='PID', epoch=0),
+                begin(pid='PID', epoch=99), begin(pid=1 << 40, epoch=0), begin(pid=-1, epoch=3),
+                begin(pid='PID', epoch=-1)]
+    for v in range(1, 5):
+        for kind in (2, 4, 8, 16, 32):
+            for name in ('', '1', '2', '-1', 'x', '01', '9' * 20, 'diff-one'):
+                yield 'DescribeConfigs', v, 'type %d, name %r' % (kind, name), [{'resources': [
+                    {'resource_type': kind, 'resource_name': name, 'configuration_keys': [
+                        'log.retention.ms', 'retention.ms', 'no.such', 'interval.ms',
+                        'consumer.session.timeout.ms']}]}]
     for v in range(2, 8):
         def create(**topic):
             body = create_topics(v)

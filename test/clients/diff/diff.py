@@ -41,6 +41,7 @@ class Target:
         self.epoch = 0
         self.session = 0
         self.producer_id = -1
+        self.errors = set()
         self.ends = {}
 
     def client(self):
@@ -117,15 +118,15 @@ class Target:
             if value.startswith('END:'):
                 return self.ends[value[4:]]
             return {'EPOCH': self.epoch, 'EPOCH+1': self.epoch + 1,
-                    'SESSION': self.session}.get(value, value)
+                    'SESSION': self.session, 'PID': self.producer_id}.get(value, value)
         return value
 
     def plain(self, value, key=''):
         """The names again, for values in an answer."""
         if isinstance(value, dict):
             return {k: self.plain(v, k) for k, v in value.items()}
+        names = {v: 'ID:' + k for k, v in self.ids.items()}
         if key == 'topic_id':
-            names = {v: 'ID:' + k for k, v in self.ids.items()}
             return names.get(value, 'new' if value not in (bytes(16), b'\7' * 16) else
                              value.hex())
         if key in ('topics', 'api_keys') and isinstance(value, list) and len(value) > 4:
@@ -134,16 +135,19 @@ class Target:
                            key=str if key == 'api_keys' else lambda t: t['name'])
         if self.api == 'Produce' and key in ('responses', 'partition_responses'):
             # As those are.
-            value = sorted(value, key=lambda v: v.get('name') or v.get('index', 0))
+            value = sorted(value, key=lambda v: v['index'] if 'index' in v else
+                           v['name'] or names.get(v['topic_id'], ''))
         if isinstance(value, list):
             plain = [self.plain(v, key) for v in value]
             # The order of these is that of a hash table in Java.
             return sorted(plain, key=lambda c: c['name']) if key == 'configs' else plain
         if key == 'error_code':
+            if value != 0:
+                self.errors.add((self.api, err(value)))
             return err(value)
         if key.endswith('error_message') and value is not None:
             # Of now, or of that long ago.
-            return re.sub(r'-?\d{12,}', 'TIME', value) if self.api == 'Produce' else 'text'
+            return re.sub(r'-?\d{12,}', 'TIME', value)
         if key == 'session_id':
             return 'SESSION' if value > 0 else value
         if key in ('leader_epoch', 'epoch'):
@@ -301,6 +305,22 @@ class Known:
         return False
 
 
+def unexpected_errors(given):
+    """What Kafka has given and errors.txt does not say, and the reverse."""
+    listed = {}
+    for line in open(os.path.join(here, 'errors.txt')):
+        if line.strip() and not line.startswith('#'):
+            api, names, reason = [w.strip() for w in line.split('|')]
+            listed.update({(api, name): reason for name in names.split()})
+    for api, name in sorted(given | set(listed)):
+        if (api, name) not in listed:
+            yield '%s gives %s, which is not listed' % (api, name)
+        elif listed[(api, name)] == '' and (api, name) not in given:
+            yield '%s has not given %s' % (api, name)
+        elif listed[(api, name)] != '' and (api, name) in given:
+            yield '%s gives %s, said to be out of reach' % (api, name)
+
+
 def questions(there, ours, only):
     """(api, version, what was asked, [the answer there, here])"""
     for api, version, what, steps in cases.all_cases():
@@ -343,6 +363,10 @@ def main():
         if line[5] == 0 and (not only or line[1] in only):
             failed += 1
             print('not ok - known.txt line %d: no such difference' % line[0])
+    if not only:
+        for wrong in unexpected_errors(there.errors):
+            failed += 1
+            print('not ok - errors.txt: ' + wrong)
     print('# %d questions' % sum(n for n, _ in tally.values()), flush=True)
     sys.exit(0)
 

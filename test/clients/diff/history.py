@@ -212,6 +212,11 @@ def all_histories():
                                       'compression.type': 'uncompressed'})]
     steps += produce('diff-unpacked', gzipped((0, K, b'x' * 10000)), gzipped((0, K, b'x' * 100)))
     yield 'max.message.bytes and compression', steps + look('diff-unpacked', 2)
+    yield 'min.insync.replicas', [Topic('diff-isr', {'min.insync.replicas': '2'})] + produce(
+        'diff-isr', ONE) + produce('diff-isr', ONE, acks=1)
+    yield 'a batch larger than a segment', [Topic('diff-segment', {
+        'segment.bytes': '1048576', 'max.message.bytes': '3000000'})] + produce(
+            'diff-segment', ONE, batch_of((0, K, b'v' * 1100000)))
     # Codecs.
     for codec in ('gzip', 'lz4', 'snappy', 'zstd', 'uncompressed', 'producer'):
         name = 'diff-codec-' + codec
@@ -282,6 +287,12 @@ def all_histories():
                   ('Fetch', v, dict(again, session_epoch=9)),
                   ('DeleteTopics', 5, {'topic_names': [name + '-%d' % v], 'timeout_ms': 5000})]
         yield 'a session, version %d' % v, steps
+    for v, other in ((12, 13), (13, 12), (18, 7), (7, 18)):
+        name = 'diff-session-%d-%d' % (v, other)
+        yield 'a session, version %d, and then %d' % (v, other), [
+            Topic(name), fetch(name, 0, v, session_epoch=0),
+            fetch(name, 0, other, session_epoch=1, session_id='SESSION'),
+            fetch(name, 0, v, session_epoch=1, session_id='SESSION')]
     # What is gone, and comes back under its name.
     name = 'diff-again'
     old = Made(lambda target: target.old)
