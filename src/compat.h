@@ -106,6 +106,26 @@ smgrzeroextend(SMgrRelation reln, ForkNumber fork, BlockNumber block, int nblock
 }
 #endif
 
+/* Since 18 the path of a relation's file is a struct. */
+#if PG_VERSION_NUM < 180000
+#define kcompat_relpath(locator, fork) relpathperm(locator, fork)
+#else
+#define kcompat_relpath(locator, fork) pstrdup(relpathperm(locator, fork).str)
+#endif
+
+/* Names one file of a relation to the checkpointer, as md.c does. Needs storage/sync.h. */
+#if PG_VERSION_NUM < 160000
+#define kcompat_sync_locator rnode
+#else
+#define kcompat_sync_locator rlocator
+#endif
+#define kcompat_sync_tag(tag, locator, fork, segment) \
+	(memset((tag), 0, sizeof(FileTag)), \
+	 (tag)->handler = SYNC_HANDLER_MD, \
+	 (tag)->forknum = (fork), \
+	 (tag)->kcompat_sync_locator = (locator), \
+	 (tag)->segno = (segment))
+
 /* What tuple_update tells of the indexes was a bool before 16. */
 #if PG_VERSION_NUM < 160000
 typedef bool TU_UpdateIndexes;

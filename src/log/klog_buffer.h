@@ -102,6 +102,9 @@ extern KLogResult klog_locate(Relation rel, KLogPartition *part, const KLogEnd *
  */
 extern bool klog_batch_is_dead(Page page, uint16 pos);
 
+/* klog_writeout.c */
+extern bool klog_writeout(Relation rel, KLogPartition *part);
+
 /* klog_extent.c */
 extern void klog_relation_init(Relation rel, int32 partitions);
 extern Buffer klog_extent_find(Relation rel, uint32 *hint, uint32 nunits, uint32 *unit);

@@ -21,7 +21,6 @@
 #define FREE_MIN_UNITS		32
 #define FREE_MAX_UNITS		512
 
-#define WRITE_PAGES			1024	/* pages written out in one go */
 #define RETRY_MS			20
 #define MARK_MS				200		/* a watermark that rests so long is written into the header */
 #define MARK_LIST			256		/* partitions looked at in one go */
@@ -117,55 +116,6 @@ grow_ahead(Relation rel)
 	}
 }
 
-/*
- * Writes full pages of the open segment out once their WAL is flushed, so that eviction and
- * checkpoints find them clean.  Returns whether there's more to do.
- */
-static bool
-write_out(Relation rel, KLogPartition *part)
-{
-	XLogRecPtr	flushed = klog_flushed_lsn();
-	KLogSegment seg;
-	uint32		segment;
-	uint32		pageno;
-	uint32		end;
-	Buffer		buffer = InvalidBuffer; /* of the page before */
-	int			n = 0;
-
-	LWLockAcquire(&part->lock, LW_SHARED);
-	segment = part->segment;
-	pageno = Max(part->clean_page, 1);
-	end = part->tail_page;
-	LWLockRelease(&part->lock);
-	if (pageno >= end || !klog_segment_by_number(rel, part, segment, &seg))
-		return false;
-	for (; pageno < end && n < WRITE_PAGES; pageno++, n++)
-	{
-		BlockNumber block = klog_segment_block(rel, part, &seg, pageno);
-
-		if (block == InvalidBlockNumber)
-			return false;
-		/* a page that is not in shared buffers has been written by whoever evicted it */
-		buffer = klog_buffer_pin_hot(rel, block, buffer + 1);
-		if (!BufferIsValid(buffer))
-			continue;
-		LockBuffer(buffer, BUFFER_LOCK_SHARE);
-		if (PageGetLSN(BufferGetPage(buffer)) > flushed)
-		{
-			UnlockReleaseBuffer(buffer);
-			break;
-		}
-		FlushOneBuffer(buffer);
-		UnlockReleaseBuffer(buffer);
-		CHECK_FOR_INTERRUPTS();
-	}
-	LWLockAcquire(&part->lock, LW_EXCLUSIVE);
-	if (part->segment == segment)
-		part->clean_page = Max(part->clean_page, pageno);
-	LWLockRelease(&part->lock);
-	return n == WRITE_PAGES;
-}
-
 /* Tells who wants to know that a partition has grown by some megabytes or a segment. */
 static void
 tell_growth(Relation rel, KLogPartition *part)
@@ -205,7 +155,7 @@ keep_partition(Oid relid, int32 partition, bool grow)
 		grow_ahead(rel);
 	klog_resolve_partition(rel, part, false);
 	/* what is above the watermark is resolved when that moves: it puts us on the list again */
-	more = write_out(rel, part);
+	more = klog_writeout(rel, part);
 	told = klog_floor_tell(rel, part);
 	tell_growth(rel, part);
 	RelationClose(rel);

@@ -1,0 +1,206 @@
+/*
+ * klog_writeout.c
+ *		Full pages on their way to the file before a checkpoint or an eviction asks for them.
+ *
+ * The server writes a buffer at a time (FlushOneBuffer), and half of what a system call of 8 kB
+ * costs is the call: it was a fifth of all that a producer's record costs the server. So neighbours
+ * are written together here, in what is otherwise the server's own order (FlushBuffer in
+ * storage/buffer/bufmgr.c): WAL first, then the file, then the checkpointer is told that the file
+ * must be synced, and last the buffers are called clean.
+ *
+ * What makes it this short: all that time the pages are share-locked, and nobody sets hint bits on
+ * them. So they do not change, nobody makes them dirty again, and if a checkpoint or another
+ * process writes one at the same time it writes the same bytes.
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "executor/instrument.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/buf_internals.h"
+#include "storage/fd.h"
+#include "storage/sync.h"
+#include "utils/memutils.h"
+#include "utils/wait_event.h"
+
+#include "compat.h"
+#include "log/klog_buffer.h"
+
+#define RUN_PAGES		32		/* written with one system call; as many locks are held */
+#define GO_PAGES		1024	/* written in one go */
+#define ALIGNMENT		4096	/* of what is written: a page of memory */
+
+/* Neighbours in the file and in one segment of it, all of them locked. */
+typedef struct Run
+{
+	int			npages;
+	BlockNumber first;
+	Buffer		buffer[RUN_PAGES];
+	File		file;			/* -1: not open */
+	uint32		segno;			/* which of the relation's files that is */
+} Run;
+
+static char *
+run_memory(void)
+{
+	static char *memory = NULL;
+
+	if (memory == NULL)
+		memory = (char *) TYPEALIGN(ALIGNMENT,
+									MemoryContextAlloc(TopMemoryContext,
+													   RUN_PAGES * BLCKSZ + ALIGNMENT));
+	return memory;
+}
+
+static bool
+is_dirty(Buffer buffer)
+{
+	return (pg_atomic_read_u32(&GetBufferDescriptor(buffer - 1)->state) & BM_DIRTY) != 0;
+}
+
+static void
+set_clean(Buffer buffer)
+{
+	BufferDesc *desc = GetBufferDescriptor(buffer - 1);
+	uint32		state = LockBufHdr(desc);
+
+	/* who writes it at the moment will call it clean himself */
+	if ((state & BM_IO_IN_PROGRESS) == 0)
+		state &= ~(BM_DIRTY | BM_JUST_DIRTIED | BM_CHECKPOINT_NEEDED);
+	UnlockBufHdr(desc, state);
+}
+
+static void
+run_open(Relation rel, Run *run)
+{
+	uint32		segno = run->first / RELSEG_SIZE;
+	char	   *base;
+	char	   *path;
+
+	if (run->file >= 0 && run->segno == segno)
+		return;
+	if (run->file >= 0)
+		FileClose(run->file);
+	base = kcompat_relpath(rel->rd_locator, MAIN_FORKNUM);
+	path = segno > 0 ? psprintf("%s.%u", base, segno) : base;
+	run->segno = segno;
+	run->file = PathNameOpenFile(path, O_RDWR | PG_BINARY);
+	if (run->file < 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not open file \"%s\": %m", path)));
+}
+
+/* Writes the run, and lets go of its pages. */
+static void
+run_write(Relation rel, Run *run)
+{
+	char	   *memory = run_memory();
+	int			size = run->npages * BLCKSZ;
+	int			written;
+	FileTag		tag;
+
+	if (run->npages == 0)
+		return;
+	run_open(rel, run);
+	for (int i = 0; i < run->npages; i++)
+	{
+		memcpy(memory + i * BLCKSZ, BufferGetPage(run->buffer[i]), BLCKSZ);
+		PageSetChecksumInplace(memory + i * BLCKSZ, run->first + i);
+	}
+	errno = 0;
+	written = FileWrite(run->file, memory, size,
+						(off_t) (run->first % RELSEG_SIZE) * BLCKSZ,
+						WAIT_EVENT_DATA_FILE_WRITE);
+	if (written != size)
+	{
+		bool		full = written >= 0 || errno == ENOSPC;
+
+		if (full)
+			errno = ENOSPC;
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not write blocks %u..%u in file \"%s\": %m", run->first,
+						run->first + run->npages - 1, FilePathName(run->file)),
+				 full ? errhint("Check free disk space.") : 0));
+	}
+	pgBufferUsage.shared_blks_written += run->npages;
+
+	kcompat_sync_tag(&tag, rel->rd_locator, MAIN_FORKNUM, run->segno);
+	if (!RegisterSyncRequest(&tag, SYNC_REQUEST, false) &&
+		FileSync(run->file, WAIT_EVENT_DATA_FILE_SYNC) < 0)
+		ereport(data_sync_elevel(ERROR),
+				(errcode_for_file_access(),
+				 errmsg("could not fsync file \"%s\": %m", FilePathName(run->file))));
+	for (int i = 0; i < run->npages; i++)
+	{
+		set_clean(run->buffer[i]);
+		UnlockReleaseBuffer(run->buffer[i]);
+	}
+	run->npages = 0;
+}
+
+/*
+ * Writes full pages of the open segment out whose WAL is flushed.  Returns whether there's more to
+ * do.
+ */
+bool
+klog_writeout(Relation rel, KLogPartition *part)
+{
+	XLogRecPtr	flushed = klog_flushed_lsn();
+	KLogSegment seg;
+	uint32		segment;
+	uint32		pageno;
+	uint32		end;
+	Buffer		buffer = InvalidBuffer; /* of the page before */
+	Run			run = {.file = -1};
+	int			n = 0;
+
+	LWLockAcquire(&part->lock, LW_SHARED);
+	segment = part->segment;
+	pageno = Max(part->clean_page, 1);
+	end = part->tail_page;
+	LWLockRelease(&part->lock);
+	if (pageno >= end || !klog_segment_by_number(rel, part, segment, &seg))
+		return false;
+	for (; pageno < end && n < GO_PAGES; pageno++, n++)
+	{
+		BlockNumber block = klog_segment_block(rel, part, &seg, pageno);
+
+		if (block == InvalidBlockNumber)
+			break;
+		if (run.npages == RUN_PAGES || block != run.first + run.npages ||
+			block % RELSEG_SIZE == 0)
+		{
+			run_write(rel, &run);
+			run.first = block;
+			CHECK_FOR_INTERRUPTS();
+		}
+		/* a page that is not in shared buffers has been written by whoever evicted it */
+		buffer = klog_buffer_pin_hot(rel, block, buffer + 1);
+		if (!BufferIsValid(buffer))
+			continue;
+		LockBuffer(buffer, BUFFER_LOCK_SHARE);
+		if (PageGetLSN(BufferGetPage(buffer)) > flushed)
+		{
+			UnlockReleaseBuffer(buffer);
+			break;
+		}
+		if (!is_dirty(buffer))
+		{
+			UnlockReleaseBuffer(buffer);
+			continue;
+		}
+		run.buffer[run.npages++] = buffer;
+	}
+	run_write(rel, &run);
+	if (run.file >= 0)
+		FileClose(run.file);
+
+	LWLockAcquire(&part->lock, LW_EXCLUSIVE);
+	if (part->segment == segment)
+		part->clean_page = Max(part->clean_page, pageno);
+	LWLockRelease(&part->lock);
+	return n == GO_PAGES;
+}
