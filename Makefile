@@ -16,7 +16,7 @@
 #	make unit | lint    parts of it that need no server
 #	make fuzz           a short run of each fuzzer, built with sanitizers
 #	make sanitize       make check with the undefined behaviour sanitizer in the module
-#	make bench          speed beside Apache Kafka's: minutes; CELL=produce-1k and ROUNDS=1 for less
+#	make bench          speed beside Apache Kafka's, every cell; CELL=produce-1k and ROUNDS=1 for less
 #	make indent         pg_bsd_indent over the sources
 
 SHELL = /bin/sh
