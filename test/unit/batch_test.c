@@ -914,7 +914,8 @@ test_rules(Bench *b)
 	/* keys */
 	b->policy.keys_required = true;
 	ok(validate(b, batch, size) == KBATCH_INVALID_RECORD && b->verdict.record_error_count == 4 &&
-	   b->verdict.record_errors[0].index == 1 && b->verdict.record_errors[3].index == 7,
+	   b->verdict.record_errors[0].index == 1 && b->verdict.record_errors[3].index == 7 &&
+	   b->verdict.record_errors[3].fault == KBATCH_NO_KEY,
 	   "a compacted topic refuses records without keys, and tells which");
 	b->policy.timestamp_after_max = 150;
 	ok(validate(b, batch, size) == KBATCH_INVALID_TIMESTAMP &&
@@ -928,7 +929,9 @@ test_rules(Bench *b)
 	   b->verdict.max_timestamp_delta == 6, "timestamps just near enough to the present");
 	b->policy.timestamp_after_max = 299;
 	ok(validate(b, batch, size) == KBATCH_INVALID_TIMESTAMP &&
-	   b->verdict.record_error_count == 1 && b->verdict.record_errors[0].index == 6,
+	   b->verdict.record_error_count == 1 && b->verdict.record_errors[0].index == 6 &&
+	   b->verdict.record_errors[0].fault == KBATCH_FAR_TIMESTAMP &&
+	   b->verdict.record_errors[0].timestamp == NOW + 300,
 	   "one timestamp too far in the future");
 	b->policy.log_append_time = true;
 	ok(validate(b, batch, size) == KBATCH_OK && b->verdict.max_timestamp == NOW &&
