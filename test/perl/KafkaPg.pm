@@ -268,6 +268,32 @@ SQL
 	return;
 }
 
+# append_in_vain(topic, records): a transaction appends to partition 0 and fails then, as one test:
+# a dead batch is there. The stop points' functions are declared.
+sub append_in_vain
+{
+	my ($self, $topic, $records) = @_;
+
+	my (undef, undef, $error) = $self->psql('postgres', <<"SQL", on_error_stop => 0);
+SELECT kafka_test.stop_arm('ktable-after-append', 'error');
+SELECT kafka.produce('$topic', 'dead ' || i, partition => 0) FROM generate_series(1, $records) i;
+SELECT kafka_test.stop_release('ktable-after-append');
+SQL
+	like($error, qr/stop point ktable-after-append/, "$topic: $records records are appended in vain");
+	return;
+}
+
+# offsets_from(topic, offset): what a client reads in partition 0 from there to the end, as a list
+# of offsets. It fails when the offset is out of range, and would hang if it could not get to the
+# end.
+sub offsets_from
+{
+	my ($self, $topic, $offset) = @_;
+
+	return $self->kcat(qw(-C -e -q -p 0 -X auto.offset.reset=error -f), '%o ', '-t', $topic, '-o',
+		$offset) =~ s/ $//r;
+}
+
 # regress(program, inputdir, tests...): runs pg_regress or pg_isolation_regress in database
 # postgres, as one test for each of theirs; the differences are printed.
 sub regress

@@ -9,19 +9,6 @@ use Test::More;
 my $node = KafkaPg->broker('main');
 $node->create_stop_functions;
 
-sub kill_batch
-{
-	my ($topic, $records) = @_;
-
-	my (undef, undef, $error) = $node->psql('postgres', <<"SQL", on_error_stop => 0);
-SELECT kafka_test.stop_arm('ktable-after-append', 'error');
-SELECT kafka.produce('$topic', 'dead ' || i) FROM generate_series(1, $records) i;
-SELECT kafka_test.stop_release('ktable-after-append');
-SQL
-	like($error, qr/stop point ktable-after-append/, "a transaction fails after its append");
-	return;
-}
-
 sub watermark_is
 {
 	my ($topic, $offset, $name) = @_;
@@ -31,40 +18,30 @@ sub watermark_is
 	return;
 }
 
-# kcat ends at the end of the partition: it would hang if it could not get there.
-sub read_from
-{
-	my ($topic, $offset) = @_;
-
-	my $out = $node->kcat(qw(-C -e -q -p 0 -f), '%o ', '-t', $topic, '-o', $offset);
-	$out =~ s/ $//;
-	return $out;
-}
-
 $node->safe_psql('postgres', q{SELECT kafka.create_topic('t', 1)});
 $node->safe_psql('postgres', q{SELECT kafka.produce('t', i::text) FROM generate_series(0, 2) i});
-kill_batch('t', 100);
+$node->append_in_vain('t', 100);
 watermark_is('t', 103, 'the watermark passes a dead batch at the end, with nobody else writing');
-is(read_from('t', 0), '0 1 2', 'a client reads what is before it, and comes to the end');
-is(read_from('t', $_), '', "a client that starts at $_ comes to the end") for 3, 50, 102;
+is($node->offsets_from('t', 0), '0 1 2', 'a client reads what is before it, and comes to the end');
+is($node->offsets_from('t', $_), '', "a client that starts at $_ comes to the end") for 3, 50, 102;
 
 $node->safe_psql('postgres', q{SELECT kafka.produce('t', i::text) FROM generate_series(3, 5) i});
 watermark_is('t', 106, 'what follows is visible');
-is(read_from('t', 0), '0 1 2 103 104 105', 'a client steps over the dead batch');
-is(read_from('t', 50), '103 104 105', 'also from within it');
+is($node->offsets_from('t', 0), '0 1 2 103 104 105', 'a client steps over the dead batch');
+is($node->offsets_from('t', 50), '103 104 105', 'also from within it');
 is($node->safe_psql('postgres', q{SELECT array_agg(value_text) FROM kafka.fetch('t', 0, 0)
 		CROSS JOIN LATERAL convert_from(value, 'UTF8') value_text}),
 	'{0,1,2,3,4,5}', 'and so does SQL');
 
 # Nobody but the dead batch, and a crash.
 $node->safe_psql('postgres', q{SELECT kafka.create_topic('only', 1)});
-kill_batch('only', 1);
+$node->append_in_vain('only', 1);
 watermark_is('only', 1, 'a partition with nothing else');
-is(read_from('only', 0), '', 'has nothing to read');
+is($node->offsets_from('only', 0), '', 'has nothing to read');
 $node->stop('immediate');
 $node->start;
 watermark_is('only', 1, 'and after a crash');
 watermark_is('t', 106, 'the other one, too');
-is(read_from('t', 0), '0 1 2 103 104 105', 'is as it was');
+is($node->offsets_from('t', 0), '0 1 2 103 104 105', 'is as it was');
 
 KafkaPg::done();

@@ -1,6 +1,7 @@
-# pg_upgrade of a cluster with topics: the same files, ids, offsets and rights on the other side, in
-# the next leader epoch. Old and new are the same release: what is proved is that all we keep in the
-# catalogs goes through pg_dump --binary-upgrade, and what we keep in files is found again.
+# pg_upgrade of a cluster with topics, its files copied or linked: the same ids, offsets and rights
+# on the other side, in the next leader epoch. Old and new are the same release: what is proved is
+# that all we keep in the catalogs goes through pg_dump --binary-upgrade, and what we keep in files
+# is found again.
 use strict;
 use warnings;
 
@@ -27,10 +28,7 @@ COMMENT ON TABLE topics.orders IS 'what people want';
 CREATE VIEW order_view AS SELECT partition, "offset", kafka.to_text(value) AS value FROM topics.orders;
 CREATE FUNCTION order_it(what text) RETURNS int LANGUAGE sql AS $$ SELECT kafka.produce('orders', what) $$;
 SQL
-$old->psql('postgres', q{
-	SELECT kafka_test.stop_arm('ktable-after-append', 'error');
-	SELECT kafka.produce('orders', 'dead', partition => 1);
-	SELECT kafka_test.stop_release('ktable-after-append')}, on_error_stop => 0);
+$old->append_in_vain('orders', 1);
 $old->wait_for_kafka;
 $old->kcat({ in => "by kcat\n" }, '-P', '-t', 'orders', '-p', '2');
 $old->safe_psql('postgres', 'DROP SCHEMA kafka_test CASCADE');
@@ -52,42 +50,60 @@ my $facts = q{
 my $before = $old->safe_psql('postgres', $facts);
 my $epoch = $old->safe_psql('postgres', 'SELECT epoch FROM kafka.leader_epoch');
 $old->stop;
-
-my $new = KafkaPg->broker('new', start => 0);
-my $bin = $new->config_data('--bindir');
 $old->PostgreSQL::Test::Cluster::command_ok(
 	[ 'pg_checksums', '--check', '-D', $old->data_dir ], 'checksums of the old cluster');
-chdir $new->basedir or die;
-for my $how ('--check', '--retain')
-{
-	my @command = ('pg_upgrade', $how, '-d', $old->data_dir, '-D', $new->data_dir, '-b', $bin,
-		'-B', $bin, '-s', $new->host, '-p', $old->port, '-P', $new->port);
-	my $ok = run_log(\@command, '>', \my $out);
-	ok($ok, "pg_upgrade $how") or diag($out);
-}
-my @logs = glob($new->data_dir . '/pg_upgrade_output.d/*/log/pg_upgrade_server.log');
-is(scalar @logs, 1, 'its servers wrote a log');
-unlike(slurp_file($logs[0]), qr/listening for Kafka|kafka launcher|(?<!expected )ERROR|FATAL/,
-	'and none of our processes ran in them');
 
-$new->start;
-is($new->safe_psql('postgres', $facts), $before, 'topics, rights and records are the same');
-is($new->problems, '', 'no problem in any topic');
-$new->poll_query_until('postgres', "SELECT epoch = $epoch + 1 FROM kafka.leader_epoch")
-  or die 'no new leader epoch';
-is($new->safe_psql('postgres', q{SELECT kafka.produce('orders', 'after', partition => 0);
-		SELECT "offset" - (SELECT max("offset") FROM topics.orders WHERE partition = 0 AND kafka.to_text(value) <> 'after')
-		  FROM topics.orders WHERE partition = 0 AND kafka.to_text(value) = 'after'}),
-	"0\n1", 'numbering goes on');
-is($new->safe_psql('postgres', q{SELECT max(leader_epoch) FROM kafka.partitions}), $epoch + 1,
-	'in the next leader epoch');
-$new->wait_for_kafka;
-$new->kcat({ in => "to new\n" }, '-P', '-t', 'orders', '-p', '2');
-is($new->kcat('-C', '-t', 'orders', '-p', '2', '-o', '-1', '-c', '1', '-e', '-q'), "to new\n", 'kcat writes and reads');
-$new->safe_psql('postgres', 'VACUUM (FREEZE, ANALYZE)');
-is($new->safe_psql('postgres', q{
-		SELECT kafka.create_topic('fresh', 2); SELECT kafka.produce('fresh', 'x', partition => 1);
-		SELECT kafka.drop_topic('empty'); SELECT count(*) FROM topics.fresh;
-		ALTER EXTENSION kafka_pg UPDATE; SELECT count(*) FROM order_view WHERE value = 'to new'}),
-	"topics.fresh\n1\n\n1\n1", 'topics come and go');
+# How many names the file of a topic has
+sub links
+{
+	my ($node) = @_;
+	my $file = $node->safe_psql('postgres', q{SELECT pg_relation_filepath('topics.orders')});
+	return (stat($node->data_dir . "/$file"))[3];
+}
+
+sub upgrade
+{
+	my ($name, @options) = @_;
+	my $new = KafkaPg->broker($name, start => 0);
+	my $bin = $new->config_data('--bindir');
+
+	chdir $new->basedir or die;
+	for my $how ('--check', '--retain')
+	{
+		my @command = ('pg_upgrade', $how, @options, '-d', $old->data_dir, '-D', $new->data_dir,
+			'-b', $bin, '-B', $bin, '-s', $new->host, '-p', $old->port, '-P', $new->port);
+		my $ok = run_log(\@command, '>', \my $out);
+		ok($ok, "$name: pg_upgrade $how @options") or diag($out);
+	}
+	my @logs = glob($new->data_dir . '/pg_upgrade_output.d/*/log/pg_upgrade_server.log');
+	is(scalar @logs, 1, "$name: its servers wrote a log");
+	unlike(slurp_file($logs[0]), qr/listening for Kafka|kafka launcher|(?<!expected )ERROR|FATAL/,
+		"$name: and none of our processes ran in them");
+
+	$new->start;
+	is($new->safe_psql('postgres', $facts), $before, "$name: topics, rights and records are the same");
+	is($new->problems, '', "$name: no problem in any topic");
+	$new->poll_query_until('postgres', "SELECT epoch = $epoch + 1 FROM kafka.leader_epoch")
+	  or die 'no new leader epoch';
+	is($new->safe_psql('postgres', q{SELECT kafka.produce('orders', 'after', partition => 0);
+			SELECT "offset" - (SELECT max("offset") FROM topics.orders WHERE partition = 0 AND kafka.to_text(value) <> 'after')
+			  FROM topics.orders WHERE partition = 0 AND kafka.to_text(value) = 'after'}),
+		"0\n2", "$name: numbering goes on behind the dead batch");
+	is($new->safe_psql('postgres', q{SELECT max(leader_epoch) FROM kafka.partitions}), $epoch + 1,
+		"$name: in the next leader epoch");
+	$new->wait_for_kafka;
+	$new->kcat({ in => "to new\n" }, '-P', '-t', 'orders', '-p', '2');
+	is($new->kcat('-C', '-t', 'orders', '-p', '2', '-o', '-1', '-c', '1', '-e', '-q'), "to new\n",
+		"$name: kcat writes and reads");
+	$new->safe_psql('postgres', 'VACUUM (FREEZE, ANALYZE)');
+	is($new->safe_psql('postgres', q{
+			SELECT kafka.create_topic('fresh', 2); SELECT kafka.produce('fresh', 'x', partition => 1);
+			SELECT kafka.drop_topic('empty'); SELECT count(*) FROM topics.fresh;
+			ALTER EXTENSION kafka_pg UPDATE; SELECT count(*) FROM order_view WHERE value = 'to new'}),
+		"topics.fresh\n1\n\n1\n1", "$name: topics come and go");
+	return $new;
+}
+
+is(links(upgrade('copied')), 1, 'copied: the files are its own');
+is(links(upgrade('linked', '--link')), 2, 'linked: the files are those of the old cluster');
 KafkaPg::done();

@@ -13,19 +13,6 @@ $node->create_stop_functions;
 
 sub sql { my ($query) = @_; return $node->safe_psql('postgres', $query); }
 
-sub kill_batch
-{
-	my ($topic, $records) = @_;
-
-	my (undef, undef, $error) = $node->psql('postgres', <<"SQL", on_error_stop => 0);
-SELECT kafka_test.stop_arm('ktable-after-append', 'error');
-SELECT kafka.produce('$topic', 'dead ' || i) FROM generate_series(1, $records) i;
-SELECT kafka_test.stop_release('ktable-after-append');
-SQL
-	like($error, qr/stop point ktable-after-append/, "$topic: $records records are appended in vain");
-	return;
-}
-
 sub floor_is
 {
 	my ($topic, $offset) = @_;
@@ -46,30 +33,18 @@ sub ends_are
 	return;
 }
 
-# What kcat finds from an offset to the end; it fails when the offset is out of range, and would
-# hang if it could not get to the end.
-sub read_from
-{
-	my ($topic, $offset) = @_;
-
-	my $out = $node->kcat(qw(-C -e -q -p 0 -X auto.offset.reset=error -f), '%o ', '-t', $topic,
-		'-o', $offset);
-	$out =~ s/ $//;
-	return $out;
-}
-
 sql(q{SELECT kafka.create_topic(t) FROM unnest('{mixed,only,live,follows}'::text[]) t});
 sql(qq{SELECT kafka.produce('$_', i::text) FROM generate_series(0, 2) i}) for qw(mixed live follows);
-kill_batch('mixed', 100);
-kill_batch('only', 50);
-kill_batch('follows', 10);
+$node->append_in_vain('mixed', 100);
+$node->append_in_vain('only', 50);
+$node->append_in_vain('follows', 10);
 floor_is('mixed', 103);
 floor_is('only', 50);
 sql(q{SELECT kafka.produce('follows', 'end')});
 ends_are('mixed', 103, 'before');
 is(sql(q{SELECT count(*) FROM kafka.partition WHERE "table" = 'topics.live'::regclass}), 0,
 	'a partition without dead batches needs no floor');
-kill_batch('mixed', 7);
+$node->append_in_vain('mixed', 7);
 floor_is('mixed', 110);
 
 # The row was lost in a crash, RESOLVE was not.
@@ -90,9 +65,9 @@ sub check_restored
 	ends_are('only', 50, 'restored');
 	ends_are('live', 3, 'restored');
 	ends_are('follows', 14, 'restored');
-	is(read_from('mixed', 0), '0 1 2', 'a client comes to the end');
-	is(read_from('mixed', $_), '', "from $_") for 3, 50, 109, 110;
-	is(read_from('only', $_), '', "of the other one, from $_") for 0, 49, 50;
+	is($node->offsets_from('mixed', 0), '0 1 2', 'a client comes to the end');
+	is($node->offsets_from('mixed', $_), '', "from $_") for 3, 50, 109, 110;
+	is($node->offsets_from('only', $_), '', "of the other one, from $_") for 0, 49, 50;
 	is(sql(q{SELECT count(*) FROM topics.mixed}), 3, 'SQL reads');
 	is(sql(q{SELECT count(*) FROM kafka.fetch('mixed', 0, 0)}), 3, 'and fetches');
 	is($node->problems, '', 'no problem');
@@ -119,16 +94,16 @@ for my $how ('script', 'parallel')
 	check_restored();
 
 	is($node->kcat({ in => "new\n" }, qw(-P -t mixed -p 0)), '', 'a client produces');
-	is(read_from('mixed', 0), '0 1 2 110', 'behind the floor');
-	is(read_from('mixed', 3), '110', 'found from below');
+	is($node->offsets_from('mixed', 0), '0 1 2 110', 'behind the floor');
+	is($node->offsets_from('mixed', 3), '110', 'found from below');
 	sql(q{SELECT kafka.produce('only', 'new')});
-	is(read_from('only', 0), '50', 'SQL produces behind the floor, too');
+	is($node->offsets_from('only', 0), '50', 'SQL produces behind the floor, too');
 	ends_are('mixed', 111, 'goes on');
 	$node->stop('immediate');
 	$node->start;
 	ends_are('mixed', 111, 'after a crash');
 	ends_are('only', 51, 'after a crash');
-	is(read_from('mixed', 0), '0 1 2 110', 'as before');
+	is($node->offsets_from('mixed', 0), '0 1 2 110', 'as before');
 	is(sql(q{SELECT string_agg("offset"::text, ' ') FROM topics.mixed}), '0 1 2 110', 'for SQL, too');
 }
 
@@ -141,13 +116,13 @@ sql(q{BEGIN; INSERT INTO kafka.partition VALUES ('topics.live', 0, 0, 300); ROLL
 sql(q{BEGIN; SAVEPOINT s; INSERT INTO kafka.partition VALUES ('topics.live', 0, 0, 300);
 	ROLLBACK TO s; COMMIT});
 ends_are('live', 3, 'not when it is rolled back');
-is(read_from('late', 0), '', 'a client finds nothing');
+is($node->offsets_from('late', 0), '', 'a client finds nothing');
 sql(q{INSERT INTO topics.late (partition, "offset", "timestamp", value)
 	SELECT 0, i, now(), 'x' FROM generate_series(5, 9) i});
-is(read_from('late', 'beginning'), '5 6 7 8 9', 'what was restored behind the floor is there');
+is($node->offsets_from('late', 'beginning'), '5 6 7 8 9', 'what was restored behind the floor is there');
 ends_are('late', 200, 'and the floor');
 sql(q{SELECT kafka.produce('late', 'new')});
-is(read_from('late', 7), '7 8 9 200', 'the next one');
+is($node->offsets_from('late', 7), '7 8 9 200', 'the next one');
 my (undef, undef, $error) = $node->psql('postgres',
 	q{INSERT INTO topics.late (partition, "offset", "timestamp", value) VALUES (0, 20, now(), 'x')});
 like($error, qr/has been given already/, 'then the gap is closed');
@@ -159,7 +134,7 @@ ends_are('across', 20, 'a floor');
 sql(q{INSERT INTO topics.across (partition, "offset", "timestamp", value)
 	SELECT 0, i, now(), 'x' FROM generate_series(18, 22) i});
 ends_are('across', 23, 'records across it');
-is(read_from('across', $_->[0]), $_->[1], "from $_->[0]")
+is($node->offsets_from('across', $_->[0]), $_->[1], "from $_->[0]")
 	for [ 'beginning', '18 19 20 21 22' ], [ 19, '19 20 21 22' ], [ 21, '21 22' ];
 
 # A floor of the log's start: what a partition had that retention has emptied.
@@ -168,7 +143,7 @@ sql(q{INSERT INTO kafka.partition VALUES ('topics.emptied', 0, 1000, 1000)});
 ends_are('emptied', 1000, 'emptied');
 is(sql(q{SELECT log_start FROM kafka.partitions WHERE topic = 'emptied'}), 1000, 'it starts there');
 is($node->kcat({ in => "new\n" }, qw(-P -t emptied -p 0)), '', 'a client produces');
-is(read_from('emptied', 'beginning'), '1000', 'the first record');
+is($node->offsets_from('emptied', 'beginning'), '1000', 'the first record');
 
 sql(q{SELECT kafka.drop_topic('late')});
 is(sql(q{SELECT count(*) FROM kafka.partition WHERE "table"::oid NOT IN (SELECT oid FROM pg_class)}),
