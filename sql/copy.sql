@@ -121,4 +121,4 @@ SELECT (SELECT array_agg(t::text ORDER BY partition, "offset") FROM topics.r t) 
        (SELECT array_agg(t::text ORDER BY partition, "offset") FROM topics.b t) AS same;
 \! rm /tmp/kafka_pg_copy_test.bin
 
-SELECT kafka.drop_topic(name) FROM kafka.topics;
+SELECT kafka_test.keep_topics();

@@ -294,4 +294,4 @@ SELECT kafka.offset_at('f', 0, '2000-01-01');
 RESET force_parallel_mode;
 
 DROP VIEW f;
-SELECT kafka.drop_topic(name) FROM kafka.topics;
+SELECT kafka_test.keep_topics();

@@ -123,4 +123,4 @@ SELECT count(*) FROM topics.h WHERE key = 'serial';
 RESET force_parallel_mode;
 
 DROP TABLE toasted;
-SELECT kafka.drop_topic(name) FROM kafka.topics;
+SELECT kafka_test.keep_topics();

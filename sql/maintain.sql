@@ -96,4 +96,4 @@ TRUNCATE topics.empty;
 INSERT INTO topics.empty (value) VALUES ('x');
 TRUNCATE topics.empty;
 
-SELECT kafka.drop_topic(name) FROM kafka.topics;
+SELECT kafka_test.keep_topics();

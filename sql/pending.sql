@@ -201,4 +201,4 @@ DROP TABLE trig, deferred, model;
 DROP FUNCTION late, same, play, w;
 DROP PROCEDURE commits;
 DROP VIEW w;
-SELECT kafka.drop_topic(name) FROM kafka.topics;
+SELECT kafka_test.keep_topics();

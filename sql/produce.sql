@@ -146,4 +146,4 @@ SELECT length(value) FROM topics.small;
 
 DROP VIEW p, tx;
 DROP TABLE app;
-SELECT kafka.drop_topic(name) FROM kafka.topics;
+SELECT kafka_test.keep_topics();

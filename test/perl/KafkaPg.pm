@@ -10,7 +10,8 @@ package KafkaPg;
 #	KafkaPg::done();
 #
 # Every test file ends with done(): it looks for problems in every topic of every running primary,
-# stops the nodes, looks for crashes in their logs, and ends the plan.
+# stops the nodes, compares each with what a standby would have (KafkaTwin), looks for crashes in
+# their logs, and ends the plan.
 
 use strict;
 use warnings;
@@ -18,6 +19,7 @@ use parent -norequire, 'PostgreSQL::Test::Cluster';
 
 use Exporter 'import';
 use IPC::Run ();
+use KafkaTwin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -41,10 +43,12 @@ max_wal_size = 1GB
 kafka_pg.listen_addresses = '127.0.0.1'
 CONF
 
-# broker(name, conf => text, start => bool, extension => bool, new => {...}, init => {...})
+# broker(name, conf => text, start => bool, extension => bool, twin => bool, new => {...},
+#	init => {...})
 #
 # A started node with the extension created. Unless conf says otherwise clients may do
-# everything: they are the superuser.
+# everything: they are the superuser. twin => 0: its WAL does not tell all that is done to its
+# files, so done() is not to compare it.
 sub broker
 {
 	my ($class, $name, %param) = @_;
@@ -57,6 +61,7 @@ sub broker
 	$node->append_conf('postgresql.conf', "kafka_pg.anonymous_role = '$user'\n");
 	$node->_choose_kafka_port;
 	$node->append_conf('postgresql.conf', $param{conf}) if defined $param{conf};
+	KafkaTwin::prepare($node) if $param{twin} // 1;
 	push @nodes, $node;
 
 	if ($param{start} // 1)
@@ -67,7 +72,8 @@ sub broker
 	return $node;
 }
 
-# standby(primary, name, conf => text): a started physical standby that streams from the primary.
+# standby(primary, name, conf => text, twin => bool): a started physical standby that streams from
+# the primary. done() compares it if it has been promoted.
 sub standby
 {
 	my ($class, $primary, $name, %param) = @_;
@@ -77,6 +83,7 @@ sub standby
 	$node->init_from_backup($primary, "for_$name", has_streaming => 1);
 	$node->_choose_kafka_port;
 	$node->append_conf('postgresql.conf', $param{conf}) if defined $param{conf};
+	KafkaTwin::prepare($node) if $param{twin} // 1;
 	push @nodes, $node;
 	$node->start;
 	return $node;
@@ -214,7 +221,8 @@ sub bootstrap { my ($self) = @_; return "127.0.0.1:$self->{kafka_port}"; }
 # what the postmaster says about it.
 sub expect_crashes { my ($self) = @_; $self->{expect_crashes} = 1; return; }
 
-# The test lets the disk run full: done() overlooks the PANICs that say so, and their consequences.
+# The test lets the disk run full, or files reach their size limit: done() overlooks the PANICs that
+# say so, and their consequences.
 sub expect_full_disk { my ($self) = @_; $self->{expect_full_disk} = 1; return; }
 
 # kcat([{ in => text, ok => bool }], args...): its output; dies when it fails, unless ok is 0:
@@ -294,8 +302,33 @@ sub offsets_from
 		$offset) =~ s/ $//r;
 }
 
+# Declares kafka_test.keep_topics(), which takes all topics out of the way of the next test, but
+# leaves their files for done() to compare.
+sub create_keep_function
+{
+	my ($self) = @_;
+
+	$self->safe_psql('postgres', <<'SQL');
+CREATE SCHEMA IF NOT EXISTS kafka_test;
+CREATE SCHEMA kept;
+CREATE FUNCTION kafka_test.keep_topics() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	t regclass;
+BEGIN
+	FOR t IN SELECT "table" FROM kafka.topics LOOP
+		EXECUTE format('ALTER TABLE %s RENAME TO kept_%s', t, t::oid);
+		EXECUTE format('ALTER TABLE %s SET SCHEMA kept', t);
+	END LOOP;
+	DELETE FROM kafka.partition;
+	DELETE FROM kafka.topic;
+END $$;
+SQL
+	return;
+}
+
 # regress(program, inputdir, tests...): runs pg_regress or pg_isolation_regress in database
-# postgres, as one test for each of theirs; the differences are printed.
+# postgres, as one test for each of theirs; the differences are printed. Tests end with
+# kafka_test.keep_topics() rather than drop what they have written.
 sub regress
 {
 	my ($self, $program, $inputdir, @tests) = @_;
@@ -304,6 +337,7 @@ sub regress
 	my %result;
 
 	mkdir $outputdir or die "$outputdir: $!";
+	$self->create_keep_function;
 	local %ENV = $self->_get_env();
 	IPC::Run::run(
 		[
@@ -342,29 +376,36 @@ sub crashes
 			|invalid\ page\ in\ block|page\ verification\ failed|stuck\ spinlock)\b/x;
 		next if $self->{expect_crashes} && $line =~ /was terminated by signal 9\b/;
 		next if $self->{expect_full_disk}
-			&& $line =~ /PANIC: .*No space left on device|was terminated by signal 6\b/;
+			&& $line =~ /PANIC: .*(?:No space left on device|File too large)|was terminated by signal 6\b/;
 		push @found, $line;
 	}
 	return join("\n", @found);
 }
 
-sub done
+# The end of a node: what done() does to all that are left.
+sub finish
 {
-	for my $node (@nodes)
-	{
-		my $name = $node->name;
-		if (defined $node->{_pid})
-		{
-			if ($node->safe_psql('postgres', <<'SQL'))
+	my ($self) = @_;
+	my $name = $self->name;
+
+	if (defined $self->{_pid} && $self->safe_psql('postgres', <<'SQL'))
 SELECT 1 FROM pg_extension WHERE extname = 'kafka_pg' AND NOT pg_is_in_recovery()
 SQL
-			{
-				is($node->problems, '', "$name: no problem in any topic");
-			}
-			$node->stop('fast');
-		}
-		is($node->crashes, '', "$name: no crash in the log") if -e $node->logfile;
+	{
+		is($self->problems, '', "$name: no problem in any topic");
 	}
+	KafkaTwin::compare($self);
+	$self->stop('fast') if defined $self->{_pid};
+	is($self->crashes, '', "$name: no crash in the log") if -e $self->logfile;
+	@nodes = grep { $_ != $self } @nodes;
+	return;
+}
+
+sub done
+{
+	my @left = @nodes;
+
+	$_->finish for @left;
 	done_testing();
 	return;
 }

@@ -11,6 +11,7 @@ use Test::More;
 my $node = KafkaPg->broker('main', conf => "kafka_pg.max_pending_appends = 64\nautovacuum = off\n");
 my $module = abs_path('build/log/klog_test.so');
 $node->expect_crashes;
+$node->{logs} = ['t.log'];
 $node->create_stop_functions;
 
 sub sql { return $node->safe_psql('postgres', $_[0]); }
@@ -158,5 +159,4 @@ for my $point (
 	crash_and_compare($name);
 }
 
-sql('DROP TABLE t.log');
 KafkaPg::done();

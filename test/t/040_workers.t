@@ -79,7 +79,8 @@ my $core = 'flusher keeper launcher';
 # -------------------------------------------------------------------------------------------
 # From nothing to all of them, and back
 # -------------------------------------------------------------------------------------------
-my $node = KafkaPg->broker('main', extension => 0, conf => <<'CONF');
+# no twin: with wal_level = minimal WAL does not tell all
+my $node = KafkaPg->broker('main', extension => 0, twin => 0, conf => <<'CONF');
 kafka_pg.brokers = 2
 kafka_pg.readers = 2
 CONF

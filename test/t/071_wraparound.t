@@ -9,7 +9,8 @@ use KafkaPg;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = KafkaPg->broker('main', conf => <<'CONF');
+# no twin: pg_resetwal leaves holes in WAL
+my $node = KafkaPg->broker('main', twin => 0, conf => <<'CONF');
 autovacuum = off
 autovacuum_naptime = 1
 autovacuum_multixact_freeze_max_age = 10000

@@ -8,7 +8,8 @@ use KafkaPg;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = KafkaPg->broker('main', conf => "wal_keep_size = 512MB\n");
+# no twin: pg_rewind writes files without WAL. The standby that is promoted has one.
+my $node = KafkaPg->broker('main', twin => 0, conf => "wal_keep_size = 512MB\n");
 
 sub sql { return $node->safe_psql('postgres', $_[0]); }
 

@@ -18,36 +18,42 @@ my $standby = KafkaPg->standby($primary, 'standby');
 sub compare
 {
 	my ($label) = @_;
-	my @paths = split /\n/, $primary->safe_psql('postgres', <<'SQL');
-SELECT pg_relation_filepath(c.oid) FROM pg_class c JOIN pg_am a ON a.oid = c.relam
- WHERE a.amname = 'kafka_log'
-SQL
-	is(scalar(@paths), 3, "$label: three topics to compare");
+	my @relations = KafkaTwin::relations($primary);
+	my @topics = grep { /^kafka_log:/ } @relations;
+	is(scalar(@topics), 3, "$label: three topics to compare");
 
 	# A primary that stops waits until its last record has been received; a standby that stops
 	# writes all its pages.
 	$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
 	$primary->stop('fast');
 	$standby->stop('fast');
-	my $ok = IPC::Run::run(
-		[ 'test/checker/pages', $primary->data_dir, $standby->data_dir, @paths ], '>', \my $out);
+	my @command = ('test/checker/pages', $primary->data_dir, $standby->data_dir, @relations);
+	my $ok = IPC::Run::run(\@command, '>', \my $out);
 	ok($ok, "$label: all pages are the same") or diag($out);
 	note((split /\n/, $out)[-1]);
 	my ($n) = $out =~ /^(\d+) pages in/m;
 	cmp_ok($n, '>', 100, "$label: there was much to compare");
 
-	# A difference would be seen
-	my $file = $standby->data_dir . "/$paths[0]";
-	open my $page, '+<', $file or die "$file: $!";
-	sysseek $page, 2 * 8192 + 100, 0;
-	sysread $page, my $byte, 1;
-	sysseek $page, 2 * 8192 + 100, 0;
-	syswrite $page, $byte ^ "\x01";
-	IPC::Run::run([ 'test/checker/pages', $primary->data_dir, $standby->data_dir, @paths ], '>', \$out);
-	like($out, qr/^\d+ pages in 3 files, 1 differ$/m, "$label: a changed byte is found");
-	sysseek $page, 2 * 8192 + 100, 0;
-	syswrite $page, $byte;
-	close $page;
+	# A difference would be seen: in the third page of a topic; in a row; in an entry of an index
+	for my $where ([ 'kafka_log', 2, 0 ], [ 'heap', 0, 24 ], [ 'btree', 1, 8 ])
+	{
+		my ($kind, $block, $behind_upper) = @$where;
+		my ($file) = grep { -s $_ > 8192 * $block }
+		  map { /^$kind:(.*)/ ? $standby->data_dir . "/$1" : () } @relations;
+		open my $page, '+<', $file or die "$file: $!";
+		sysseek $page, 8192 * $block, 0;
+		sysread $page, my $header, 24;
+		my $at = 8192 * $block + ($behind_upper ? unpack('x14S', $header) + $behind_upper : 100);
+		sysseek $page, $at, 0;
+		sysread $page, my $byte, 1;
+		sysseek $page, $at, 0;
+		syswrite $page, $byte ^ "\x01";
+		IPC::Run::run(\@command, '>', \$out);
+		like($out, qr/^\d+ pages in \d+ files, 1 differ$/m, "$label: a changed byte is found: $kind");
+		sysseek $page, $at, 0;
+		syswrite $page, $byte;
+		close $page;
+	}
 
 	$primary->start;
 	$standby->start;
