@@ -19,9 +19,10 @@ my $full = $node->basedir . '/full';
 
 sub start_with_shim
 {
+	my (@param) = @_;
 	local $ENV{LD_PRELOAD} = $shim;
 	local $ENV{FULLSHIM} = $full;
-	return $node->start;
+	return $node->start(@param);
 }
 
 sub sql { return $node->safe_psql('postgres', $_[0]); }
@@ -151,6 +152,33 @@ is(sql(q{SELECT partition, kafka.to_text(value) FROM topics.first WHERE value = 
 is($node->problems, '', 'data: no problem in any topic');
 
 # ------------------------------------------------------------------------------------------
+# Starting without room for data
+# ------------------------------------------------------------------------------------------
+$node->stop('fast');
+fill($data);
+start_with_shim();
+$node->wait_for_kafka;
+is($node->kcat('-C', '-t', 'first', '-o', 'beginning', '-e', '-q', '-f', '%p %s '), '0 y 1 y 2 y ',
+	'start: a full disk does not keep clients from reading');
+like(($node->psql('postgres', q{INSERT INTO topics.large (value)
+		SELECT convert_to(repeat('x', 20000000), 'UTF8')}))[2],
+	qr/could not extend file .*No space left on device/, 'start: who needs room is told');
+free();
+
+# Redo needs room for a topic that was dropped, as it would for any table
+sql(q{CHECKPOINT; SELECT kafka.create_topic('dropped', 1)});
+sql(q{INSERT INTO topics.dropped (value) SELECT convert_to(repeat('x', 1000), 'UTF8') FROM generate_series(1, 3000)});
+my $before_crash = sql(q{SELECT kafka.drop_topic('dropped'); SELECT count(*) FROM topics.sql});
+$node->stop('immediate');
+fill($data);
+ok(!start_with_shim(fail_ok => 1), 'start: a server that cannot redo does not start');
+like(slurp_file($node->logfile), qr/FATAL: .*could not extend file .*No space left on device/, 'start: and says why');
+free();
+start_with_shim();
+is("\n" . sql('SELECT count(*) FROM topics.sql'), $before_crash, 'start: with room again, all is there');
+is($node->problems, '', 'start: no problem in any topic');
+
+# ------------------------------------------------------------------------------------------
 # No room for temporary files
 # ------------------------------------------------------------------------------------------
 fill('/pgsql_tmp/');
@@ -170,6 +198,10 @@ $session->quit;
 is(sql(q{SELECT kafka.to_text(key), count(*) FROM topics.sql WHERE key IS NOT NULL
 		GROUP BY 1 ORDER BY 1}),
 	"kept|1\ntemp|2000", 'temporary files: a savepoint takes back what failed, and there is room again');
+(undef, undef, $message) = $node->psql('postgres', qq{SET kafka_pg.produce_buffer_size = '64kB';
+	SET temp_file_limit = '1MB'; BEGIN; $insert; COMMIT});
+like($message, qr/temporary file size exceeds temp_file_limit/, 'temporary files: their limit holds');
+is(sql(q{SELECT count(*) FROM topics.sql WHERE key = 'temp'}), '2000', 'temporary files: nothing of it is there');
 
 # ------------------------------------------------------------------------------------------
 # No room for WAL: the server stops itself, again and again
@@ -194,12 +226,14 @@ for (1 .. 50)
 	last if !kill(0, $pid);
 	select(undef, undef, undef, 0.1);
 }
-free();
+# Started while the disk is full it may get as far again, or not. What it has it keeps.
 if (!kill(0, $pid))
 {
 	$node->{_pid} = undef;
-	start_with_shim();
+	note('WAL: started while full: ' . (start_with_shim(fail_ok => 1) ? 'yes' : 'no'));
 }
+free();
+start_with_shim() if !defined $node->{_pid} || !kill(0, $node->{_pid});
 $node->wait_for_server;
 ok(wait_for_acks(100), 'WAL: the producer goes on when there is room');
 is(sql("SELECT count(*) FROM generate_series(1, $acked) g WHERE g NOT IN (SELECT n FROM ledger)"), '0',
