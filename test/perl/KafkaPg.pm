@@ -376,7 +376,8 @@ sub crashes
 			|invalid\ page\ in\ block|page\ verification\ failed|stuck\ spinlock)\b/x;
 		next if $self->{expect_crashes} && $line =~ /was terminated by signal 9\b/;
 		next if $self->{expect_full_disk}
-			&& $line =~ /PANIC: .*(?:No space left on device|File too large)|was terminated by signal 6\b/;
+			&& $line =~ /PANIC:.*(?:No\ space\ left\ on\ device|File\ too\ large)
+				|was\ terminated\ by\ signal\ 6\b/x;
 		push @found, $line;
 	}
 	return join("\n", @found);
