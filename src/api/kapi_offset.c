@@ -21,8 +21,9 @@
 #define MAX_SEARCHES	16
 #define MAX_PARTITIONS	512
 
-/* So much is brought in from disk with a page that is looked at. */
+/* So much is brought in from disk with a page that is looked at, and where all is read. */
 #define READ_AHEAD		(64 * 1024)
+#define READ_AHEAD_ALL	(1024 * 1024)
 
 /* So long the pages that a search needs are waited for; Kafka's clients wait 30 s by default. */
 #define COLD_LIMIT		20000	/* ms */
@@ -31,7 +32,8 @@ typedef enum LookUp
 {
 	LOOK_UP_DONE,
 	LOOK_UP_BUSY,				/* a lock was not free */
-	LOOK_UP_COLD				/* pages are on their way from disk */
+	LOOK_UP_COLD,				/* pages are on their way from disk */
+	LOOK_UP_MORE				/* it takes more than a turn */
 } LookUp;
 
 typedef struct OffsetWork
@@ -40,7 +42,8 @@ typedef struct OffsetWork
 	/* the next partition to look at */
 	int32		topic;
 	int32		partition;
-	KColdPage	cold;			/* of that one */
+	KLogSearch	search;			/* in that one */
+	KColdPage	cold;
 } OffsetWork;
 
 static void
@@ -125,7 +128,6 @@ look_up(KRequest * req, const KTopic * topic, const KListOffsetsRequestPartition
 	Relation	rel;
 	KLogPartition *part;
 	KLogFound	found = {-1, -1, -1};
-	KLogPosition cold = KLOG_NO_POSITION;
 
 	rel = kapi_relation(topic->relid, AccessShareLock, &busy);
 	if (rel == NULL)
@@ -138,6 +140,9 @@ look_up(KRequest * req, const KTopic * topic, const KListOffsetsRequestPartition
 	if (part == NULL)
 		return LOOK_UP_BUSY;
 
+	work->search.cold = KLOG_NO_POSITION;
+	work->search.more = false;
+
 	/* There are no Kafka transactions yet: the last stable offset is the high watermark. */
 	switch (in->timestamp)
 	{
@@ -149,7 +154,7 @@ look_up(KRequest * req, const KTopic * topic, const KListOffsetsRequestPartition
 		case TS_EARLIEST_LOCAL:
 			found.offset = klog_log_start(part);
 			if (found.offset < klog_high_watermark(part))
-				found.leader_epoch = klog_epoch_at(rel, part, found.offset, &cold);
+				found.leader_epoch = klog_epoch_at(rel, part, found.offset, &work->search.cold);
 			if (found.leader_epoch < 0)
 				found.leader_epoch = kepoch_latest();
 			break;
@@ -158,18 +163,21 @@ look_up(KRequest * req, const KTopic * topic, const KListOffsetsRequestPartition
 			/* Nothing is tiered. */
 			break;
 		case TS_MAX_TIMESTAMP:
-			found = klog_find_max_timestamp(rel, part, klog_high_watermark(part), &cold);
+			found = klog_find_max_timestamp(rel, part, klog_high_watermark(part), &work->search);
 			break;
 		default:
 			found = klog_find_timestamp(rel, part, in->timestamp, klog_high_watermark(part),
-										&cold);
+										&work->search);
 			break;
 	}
-	if (cold.page != 0)
+	if (work->search.cold.page != 0)
 	{
-		kapi_ask_reader(rel, part, cold, READ_AHEAD, &work->cold);
+		kapi_ask_reader(rel, part, work->search.cold,
+						work->search.reading ? READ_AHEAD_ALL : READ_AHEAD, &work->cold);
 		return LOOK_UP_COLD;
 	}
+	if (work->search.more)
+		return LOOK_UP_MORE;
 	out->offset = found.offset;
 	out->timestamp = found.timestamp;
 	out->leader_epoch = req->version >= 4 ? found.leader_epoch : -1;
@@ -237,15 +245,22 @@ list_offsets_step(KRequest * req)
 					kapi_retry(req, list_offsets_step);
 					return;
 				case LOOK_UP_COLD:
+				case LOOK_UP_MORE:
 					if (kapi_now() - req->begun > COLD_LIMIT)
 					{
 						set_error(out_part, KERR_REQUEST_TIMED_OUT);
 						break;
 					}
+					if (work->search.more)
+					{
+						kapi_wait_turn(req, list_offsets_step);
+						return;
+					}
 					kapi_wait_poll(req, list_offsets_step);
 					kapi_wait_until(req, kapi_now() + KAPI_COLD_AGAIN, list_offsets_step);
 					return;
 			}
+			work->search = (KLogSearch) {0};
 			work->cold = (KColdPage) {0};
 			kapi_wait_progress(req);
 		}

@@ -276,14 +276,32 @@ typedef struct KLogFound
  */
 
 /*
+ * A search by time in shares, for those who must not block: what an aborted transaction has
+ * written is found by its time and then has to be read past, which may be all of the log.  Zeroed
+ * before the first call.  Without one (NULL) a search reads from disk, and comes to its end.
+ */
+typedef struct KLogSearch
+{
+	/* out: the result means nothing if one of these is set: call again, in the latter case */
+	KLogPosition cold;			/* page != 0: when this page is in shared buffers */
+	bool		more;			/* in a moment: this was a share of it */
+	/* its own */
+	bool		reading;
+	bool		greatest;
+	int64		offset;			/* all before it has been read */
+	int64		timestamp;
+	KLogFound	found;			/* so far */
+} KLogSearch;
+
+/*
  * First record at or after log start and below limit whose timestamp is >= timestamp (Kafka
  * ListOffsets).
  */
 extern KLogFound klog_find_timestamp(Relation rel, KLogPartition *part, int64 timestamp,
-									 int64 limit, KLogPosition *cold);
+									 int64 limit, KLogSearch *search);
 /* Record with the greatest timestamp below limit (ListOffsets -3, KIP-734). */
 extern KLogFound klog_find_max_timestamp(Relation rel, KLogPartition *part, int64 limit,
-										 KLogPosition *cold);
+										 KLogSearch *search);
 /* Leader epoch of the batch that holds offset, -1 when none. */
 extern int32 klog_epoch_at(Relation rel, KLogPartition *part, int64 offset, KLogPosition *cold);
 

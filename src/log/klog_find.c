@@ -279,18 +279,31 @@ first_offset_by_time(Relation rel, KLogPartition *part, KLogSegment *seg, uint32
 #define FIND_BUFFER		(256 * 1024)
 #define FIND_MAX_RECORDS	(256 * 1024 * 1024)
 
+/* A search in shares reads so much in one of them. */
+#define FIND_SHARE			(2 * 1024 * 1024)
+
 /*
  * Reads from offset on until a record has timestamp or a later one; greatest: to the limit, for
- * the first record of those with the greatest timestamp.
+ * the first record of those with the greatest timestamp.  A search that is reading goes on where
+ * it was.
  */
 static KLogFound
 scan_for_time(Relation rel, KLogPartition *part, int64 offset, int64 timestamp, int64 limit,
-			  bool greatest, KLogPosition *cold)
+			  bool greatest, KLogSearch *search)
 {
-	KLogFound	found = {-1, -1, -1};
-	KLogRead	r = {.offset = offset,.limit = limit,.cap = FIND_BUFFER,.nowait = cold != NULL};
+	const KLogFound none = {-1, -1, -1};
+	KLogFound	found = none;
+	KLogRead	r = {.limit = limit,.cap = FIND_BUFFER,.nowait = search != NULL};
+	Size		share = 0;
 	static KCodec *codec = NULL;
 	static KBuffer scratch;
+
+	if (search != NULL && search->reading)
+	{
+		offset = search->offset;
+		timestamp = search->timestamp;
+		found = search->found;
+	}
 
 	/* what these allocate outlives an ERROR, so there's one of each in a process */
 	if (codec != NULL)
@@ -300,15 +313,20 @@ scan_for_time(Relation rel, KLogPartition *part, int64 offset, int64 timestamp, 
 	if (codec == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	kbuffer_init(&scratch, &kallocator_malloc, FIND_MAX_RECORDS);
+	r.offset = offset = Max(offset, klog_log_start(part));
 	r.position = KLOG_NO_POSITION;
 	r.buf = palloc(r.cap);
 	while (r.offset < limit && (greatest || found.offset < 0))
 	{
-		KLogResult	result = klog_read(rel, part, &r);
+		KLogResult	result = KLOG_OK;
 		KBatchWalker walker;
 		KBatchHeader header;
 		const uint8 *batch;
 
+		if (search != NULL && share >= FIND_SHARE)
+			search->more = true;
+		else
+			result = klog_read(rel, part, &r);
 		if (result == KLOG_TOO_SMALL)
 		{
 			pfree(r.buf);
@@ -317,13 +335,20 @@ scan_for_time(Relation rel, KLogPartition *part, int64 offset, int64 timestamp, 
 			continue;
 		}
 		if (result == KLOG_COLD)
+			search->cold = r.cold;
+		if (search != NULL && (search->more || search->cold.page != 0))
 		{
-			*cold = r.cold;
-			found = (KLogFound) {-1, -1, -1};
+			search->reading = true;
+			search->greatest = greatest;
+			search->offset = r.offset;
+			search->timestamp = timestamp;
+			search->found = found;
+			found = none;
 			break;
 		}
 		if (result != KLOG_OK || r.len == 0)
 			break;
+		share += r.len;
 		kbatch_walk_begin(&walker, r.buf, r.len);
 		while ((greatest || found.offset < 0) &&
 			   kbatch_walk_next(&walker, &header, &batch) == KBATCH_OK)
@@ -355,16 +380,30 @@ scan_for_time(Relation rel, KLogPartition *part, int64 offset, int64 timestamp, 
 	return found;
 }
 
+/* Is there no result yet? */
+static bool
+is_unfinished(const KLogSearch *search)
+{
+	return search != NULL && (search->more || search->cold.page != 0);
+}
+
 KLogFound
 klog_find_timestamp(Relation rel, KLogPartition *part, int64 timestamp, int64 limit,
-					KLogPosition *cold)
+					KLogSearch *search)
 {
+	KLogPosition *cold = NULL;
 	KLogFound	found = {-1, -1, -1};
 	KLogEnd		end = klog_end(part);
 	KLogSegment seg;
 
-	if (cold != NULL)
+	if (search != NULL)
+	{
+		cold = &search->cold;
 		*cold = KLOG_NO_POSITION;
+		search->more = false;
+		if (search->reading)
+			return scan_for_time(rel, part, 0, timestamp, limit, false, search);
+	}
 	if (!klog_segment_for_timestamp(rel, part, timestamp, &seg))
 		return found;
 	for (;;)
@@ -374,9 +413,8 @@ klog_find_timestamp(Relation rel, KLogPartition *part, int64 timestamp, int64 li
 			first_offset_by_time(rel, part, &seg, last, timestamp, cold);
 
 		if (offset >= 0)
-			return scan_for_time(rel, part, Max(offset, klog_log_start(part)), timestamp, limit,
-								 false, cold);
-		if (cold != NULL && cold->page != 0)
+			return scan_for_time(rel, part, offset, timestamp, limit, false, search);
+		if (is_unfinished(search))
 			return found;
 		if (seg.entry.segment >= end.segment || !klog_segment_next(rel, part, &seg))
 			return found;
@@ -460,25 +498,39 @@ greatest_timestamp(Relation rel, KLogPartition *part, const KLogEnd *end, int64 
 }
 
 KLogFound
-klog_find_max_timestamp(Relation rel, KLogPartition *part, int64 limit, KLogPosition *cold)
+klog_find_max_timestamp(Relation rel, KLogPartition *part, int64 limit, KLogSearch *search)
 {
 	KLogFound	found = {-1, -1, -1};
 	KLogEnd		end = klog_end(part);
-	int64		timestamp;
+	int64		timestamp = -1;
 
-	if (cold != NULL)
-		*cold = KLOG_NO_POSITION;
 	if (limit <= klog_log_start(part))
 		return found;
-	timestamp = greatest_timestamp(rel, part, &end, limit, cold);
-	if (cold != NULL && cold->page != 0)
-		return found;
-	found = klog_find_timestamp(rel, part, timestamp, limit, cold);
-	if (found.offset >= 0 || (cold != NULL && cold->page != 0))
-		return found;
+	if (search == NULL || !search->reading)
+	{
+		if (search != NULL)
+			search->cold = KLOG_NO_POSITION;
+		timestamp = greatest_timestamp(rel, part, &end, limit,
+									   search == NULL ? NULL : &search->cold);
+		if (search != NULL && search->cold.page != 0)
+			return found;
+	}
+	if (search == NULL || !search->greatest)
+	{
+		found = klog_find_timestamp(rel, part, timestamp, limit, search);
+		if (found.offset >= 0 || is_unfinished(search))
+			return found;
+		if (search != NULL)
+			search->reading = false;
+	}
+	else
+	{
+		search->cold = KLOG_NO_POSITION;
+		search->more = false;
+	}
 
 	/* it was an aborted transaction's: look for the greatest one that can be read */
-	return scan_for_time(rel, part, klog_log_start(part), PG_INT64_MIN, limit, true, cold);
+	return scan_for_time(rel, part, 0, PG_INT64_MIN, limit, true, search);
 }
 
 /* ------------------------------------------------------------------------
