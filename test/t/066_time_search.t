@@ -1,5 +1,5 @@
-# A batch that nobody may read hides what is behind it from a search by time: the log is read on from
-# there, from disk, with the broker serving others, and to an end.
+# A batch that nobody may read hides what is behind it from a search by time: the log is read on
+# from there, from disk, and to an end.
 use strict;
 use warnings;
 
