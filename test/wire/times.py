@@ -12,10 +12,10 @@ YEAR_2100 = 4102444800000
 def beyond_a_dead_batch():
     n = int(os.environ['KWIRE_RECORDS'])
     with Client(timeout=120) as c:
-        for timestamp, expected in ((0, (1, 1000)), (1, (1, 1000)),
-                                    (n * 500, (n // 2, n // 2 * 1000)), (n * 1000, (n, n * 1000)), (n * 1000 + 1, (-1, -1)),
-                                    (YEAR_2100, (-1, -1)), (YEAR_2100 + 1, (-1, -1)),
-                                    (-3, (n, n * 1000))):
+        cases = [(0, (1, 1000)), (1, (1, 1000)), (n * 500, (n // 2, n // 2 * 1000)),
+                 (n * 1000, (n, n * 1000)), (n * 1000 + 1, (-1, -1)), (YEAR_2100, (-1, -1)),
+                 (YEAR_2100 + 1, (-1, -1)), (-3, (n, n * 1000))]
+        for timestamp, expected in cases:
             p = list_offset(c, 'd', timestamp)
             same((err(p['error_code']), p['offset'], p['timestamp']), ('NONE',) + expected,
                  'time %d' % timestamp)
