@@ -153,6 +153,68 @@ kapi_find_first(const KStr * strings, int32 n, int32 *first)
 	pfree(order);
 }
 
+void
+kapi_shape(const KStr * topics, const int32 *npartitions, int32 ntopics, const int32 *indexes,
+		   KApiShape * shape)
+{
+	/* A partition that is named; equal ones are equal bytes. */
+	typedef struct Name
+	{
+		int32		topic;
+		int32		index;
+	} Name;
+	int32		n = 0;
+	int32		k = 0;
+	int32	   *first_topic = palloc_extended((ntopics + 1) * sizeof(int32), MCXT_ALLOC_HUGE);
+	int32	   *first;
+	int32	   *where;
+	Name	   *names;
+	KStr	   *strings;
+
+	for (int32 i = 0; i < ntopics; i++)
+		n += Max(npartitions[i], 0);
+	names = palloc_extended((n + 1) * sizeof(Name), MCXT_ALLOC_HUGE);
+	strings = palloc_extended((n + 1) * sizeof(KStr), MCXT_ALLOC_HUGE);
+	first = palloc_extended((n + 1) * sizeof(int32), MCXT_ALLOC_HUGE);
+	where = palloc_extended((ntopics + 1) * sizeof(int32), MCXT_ALLOC_HUGE);
+	shape->ntopics = shape->nparts = 0;
+	shape->source = palloc_extended((ntopics + 1) * sizeof(int32), MCXT_ALLOC_HUGE);
+	shape->counts = palloc_extended((ntopics + 1) * sizeof(int32), MCXT_ALLOC_HUGE);
+	shape->topic = palloc_extended((n + 1) * sizeof(int32), MCXT_ALLOC_HUGE);
+	shape->part = palloc_extended((n + 1) * sizeof(int32), MCXT_ALLOC_HUGE);
+
+	kapi_find_first(topics, ntopics, first_topic);
+	for (int32 i = 0; i < ntopics; i++)
+	{
+		where[i] = -1;
+		for (int32 p = 0; p < npartitions[i]; p++, k++)
+		{
+			names[k] = (Name) {first_topic[i], indexes[k]};
+			strings[k] = (KStr) {(const char *) &names[k], sizeof(Name)};
+		}
+	}
+	kapi_find_first(strings, n, first);
+	for (k = 0; k < n; k++)
+	{
+		int32	   *topic = &where[names[k].topic];
+
+		if (*topic < 0)
+		{
+			*topic = shape->ntopics++;
+			shape->source[*topic] = names[k].topic;
+			shape->counts[*topic] = 0;
+		}
+		shape->topic[k] = *topic;
+		if (first[k] == k)
+		{
+			shape->counts[*topic]++;
+			shape->part[k] = shape->nparts++;
+		}
+		else
+			shape->part[k] = shape->part[first[k]];
+	}
+}
+
 void	   *
 kapi_items(const KMsgDesc * desc, Size offset, int32 n, const KMsgDesc * *sub)
 {

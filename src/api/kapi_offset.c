@@ -36,12 +36,21 @@ typedef enum LookUp
 	LOOK_UP_MORE				/* it takes more than a turn */
 } LookUp;
 
+/* A partition to be looked at. */
+typedef struct OffsetPart
+{
+	KStr		topic;
+	const KListOffsetsRequestPartition *in;
+	KListOffsetsResponsePartition *out;
+	bool		twice;			/* the request has it more than once */
+} OffsetPart;
+
 typedef struct OffsetWork
 {
 	KListOffsetsResponse resp;
-	/* the next partition to look at */
-	int32		topic;
-	int32		partition;
+	OffsetPart *parts;
+	int32		nparts;
+	int32		next;			/* the next one to look at */
 	KLogSearch	search;			/* in that one */
 	KColdPage	cold;
 } OffsetWork;
@@ -55,45 +64,80 @@ set_error(KListOffsetsResponsePartition * out, int16 error)
 	out->leader_epoch = -1;
 }
 
-/* The answer's shape, with one partition for each that is asked for. */
-static void
-make_response(KRequest * req, KListOffsetsResponse * resp)
+static OffsetWork *
+make_work(KRequest * req)
 {
 	const		KListOffsetsRequest *body = req->body;
+	OffsetWork *work = palloc0(sizeof(OffsetWork));
+	KListOffsetsResponse *resp = &work->resp;
 	const		KMsgDesc *desc;
-	int32		n = Max(body->topics.count, 0);
+	int32		ntopics = Max(body->topics.count, 0);
+	int32		n = 0;
+	int32		k = 0;
+	KStr	   *topics = palloc_extended((ntopics + 1) * sizeof(KStr), MCXT_ALLOC_HUGE);
+	int32	   *counts = palloc_extended((ntopics + 1) * sizeof(int32), MCXT_ALLOC_HUGE);
+	int32	   *indexes;
+	KApiShape	shape;
+
+	for (int32 i = 0; i < ntopics; i++)
+	{
+		topics[i] = body->topics.items[i].name;
+		counts[i] = Max(body->topics.items[i].partitions.count, 0);
+		n += counts[i];
+	}
+	indexes = palloc_extended((n + 1) * sizeof(int32), MCXT_ALLOC_HUGE);
+	for (int32 i = 0; i < ntopics; i++)
+	{
+		for (int32 p = 0; p < counts[i]; p++)
+			indexes[k++] = body->topics.items[i].partitions.items[p].partition_index;
+	}
+	kapi_shape(topics, counts, ntopics, indexes, &shape);
 
 	kmsg_init(&kmsg_list_offsets_response, resp);
-	resp->topics.count = n;
+	resp->topics.count = shape.ntopics;
 	resp->topics.items = kapi_items(&kmsg_list_offsets_response,
-									offsetof(KListOffsetsResponse, topics), n, &desc);
-	for (int32 i = 0; i < n; i++)
+									offsetof(KListOffsetsResponse, topics), shape.ntopics, &desc);
+	for (int32 t = 0; t < shape.ntopics; t++)
 	{
-		KListOffsetsRequestTopic *in = &body->topics.items[i];
-		KListOffsetsResponseTopic *out = &resp->topics.items[i];
-		int32		np = Max(in->partitions.count, 0);
+		KListOffsetsResponseTopic *out = &resp->topics.items[t];
 
-		out->name = in->name;
-		out->partitions.count = np;
+		out->name = topics[shape.source[t]];
 		out->partitions.items = kapi_items(desc, offsetof(KListOffsetsResponseTopic, partitions),
-										   np, NULL);
-		for (int32 p = 0; p < np; p++)
-			out->partitions.items[p].partition_index = in->partitions.items[p].partition_index;
+										   shape.counts[t], NULL);
 	}
+	work->parts = palloc_extended((shape.nparts + 1) * sizeof(OffsetPart),
+								  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	k = 0;
+	for (int32 i = 0; i < ntopics; i++)
+	{
+		for (int32 p = 0; p < counts[i]; p++, k++)
+		{
+			KListOffsetsResponseTopic *out = &resp->topics.items[shape.topic[k]];
+			OffsetPart *part = &work->parts[shape.part[k]];
+
+			if (shape.part[k] != work->nparts)
+			{
+				part->twice = true;
+				continue;
+			}
+			work->nparts++;
+			part->topic = topics[i];
+			part->in = &body->topics.items[i].partitions.items[p];
+			part->out = &out->partitions.items[out->partitions.count++];
+			part->out->partition_index = indexes[k];
+		}
+	}
+	return work;
 }
 
 void
 kapi_list_offsets_fail(KRequest * req, int16 error)
 {
-	KListOffsetsResponse resp;
+	OffsetWork *work = make_work(req);
 
-	make_response(req, &resp);
-	for (int32 i = 0; i < resp.topics.count; i++)
-	{
-		for (int32 p = 0; p < resp.topics.items[i].partitions.count; p++)
-			set_error(&resp.topics.items[i].partitions.items[p], error);
-	}
-	kapi_answer(req, &resp);
+	for (int32 i = 0; i < work->nparts; i++)
+		set_error(work->parts[i].out, error);
+	kapi_answer(req, &work->resp);
 }
 
 /* Is the special timestamp one that came with a later version of the request? */
@@ -184,158 +228,101 @@ look_up(KRequest * req, const KTopic * topic, const KListOffsetsRequestPartition
 	return LOOK_UP_DONE;
 }
 
+/* Kafka's error for a partition that is not looked at, or 0. */
+static int16
+refusal(KRequest * req, const OffsetPart *part, const KTopic * topic, bool may)
+{
+	if (topic != NULL && !may)
+		return KERR_TOPIC_AUTHORIZATION_FAILED;
+	if (part->twice)
+		return KERR_INVALID_REQUEST;
+	if (is_unsupported(part->in->timestamp, req->version))
+		return KERR_UNSUPPORTED_VERSION;
+	if (topic == NULL || part->in->partition_index < 0 ||
+		part->in->partition_index >= topic->partitions)
+		return KERR_UNKNOWN_TOPIC_OR_PARTITION;
+	return kapi_check_epoch(part->in->current_leader_epoch);
+}
+
 static void
 list_offsets_step(KRequest * req)
 {
-	const		KListOffsetsRequest *body = req->body;
 	OffsetWork *work = req->work;
 	Oid			role = kapi_role(req);
+	const char *name = NULL;	/* of the topic looked up last */
+	const		KTopic *topic = NULL;
+	bool		may = false;
 	int			partitions = 0;
 	int			searches = 0;
 
-	for (; work->topic < work->resp.topics.count; work->topic++, work->partition = 0)
+	for (; work->next < work->nparts; work->next++)
 	{
-		KListOffsetsRequestTopic *in = &body->topics.items[work->topic];
-		KListOffsetsResponseTopic *out = &work->resp.topics.items[work->topic];
-		bool		busy;
-		const		KTopic *topic;
-		bool		may;
+		OffsetPart *part = &work->parts[work->next];
+		int16		error;
 
-		topic = kapi_topic(in->name, &busy);
-		if (busy)
+		if (name == NULL || name != part->topic.data)
 		{
-			kapi_retry(req, list_offsets_step);
-			return;
-		}
-		may = topic != NULL && kacl_topic_describe(topic->relid, role);
-		for (; work->partition < out->partitions.count; work->partition++)
-		{
-			KListOffsetsRequestPartition *in_part = &in->partitions.items[work->partition];
-			KListOffsetsResponsePartition *out_part = &out->partitions.items[work->partition];
-			int16		error = out_part->error_code;
+			bool		busy;
 
-			/* The duplicates are marked already. */
-			if (topic != NULL && !may)
-				error = KERR_TOPIC_AUTHORIZATION_FAILED;
-			else if (error == 0 && is_unsupported(in_part->timestamp, req->version))
-				error = KERR_UNSUPPORTED_VERSION;
-			else if (error == 0 && (topic == NULL || in_part->partition_index < 0 ||
-									in_part->partition_index >= topic->partitions))
-				error = KERR_UNKNOWN_TOPIC_OR_PARTITION;
-			else if (error == 0)
-				error = kapi_check_epoch(in_part->current_leader_epoch);
-			if (error != 0)
+			topic = kapi_topic(part->topic, &busy);
+			if (busy)
 			{
-				set_error(out_part, error);
-				continue;
-			}
-			if (partitions >= MAX_PARTITIONS || searches >= MAX_SEARCHES)
-			{
-				kapi_wait_turn(req, list_offsets_step);
+				kapi_retry(req, list_offsets_step);
 				return;
 			}
-			partitions++;
-			if (in_part->timestamp >= 0 || in_part->timestamp == TS_MAX_TIMESTAMP)
-				searches++;
-			switch (look_up(req, topic, in_part, out_part))
-			{
-				case LOOK_UP_DONE:
-					break;
-				case LOOK_UP_BUSY:
-					kapi_retry(req, list_offsets_step);
-					return;
-				case LOOK_UP_COLD:
-				case LOOK_UP_MORE:
-					if (kapi_now() - req->begun > COLD_LIMIT)
-					{
-						set_error(out_part, KERR_REQUEST_TIMED_OUT);
-						break;
-					}
-					if (work->search.more)
-					{
-						kapi_wait_turn(req, list_offsets_step);
-						return;
-					}
-					kapi_wait_poll(req, list_offsets_step);
-					kapi_wait_until(req, kapi_now() + KAPI_COLD_AGAIN, list_offsets_step);
-					return;
-			}
+			name = part->topic.data;
+			may = topic != NULL && kacl_topic_describe(topic->relid, role);
+		}
+		error = refusal(req, part, topic, may);
+		if (error != 0)
+		{
+			set_error(part->out, error);
 			work->search = (KLogSearch) {0};
 			work->cold = (KColdPage) {0};
-			kapi_wait_progress(req);
+			continue;
 		}
+		if (partitions >= MAX_PARTITIONS || searches >= MAX_SEARCHES)
+		{
+			kapi_wait_turn(req, list_offsets_step);
+			return;
+		}
+		partitions++;
+		if (part->in->timestamp >= 0 || part->in->timestamp == TS_MAX_TIMESTAMP)
+			searches++;
+		switch (look_up(req, topic, part->in, part->out))
+		{
+			case LOOK_UP_DONE:
+				break;
+			case LOOK_UP_BUSY:
+				kapi_retry(req, list_offsets_step);
+				return;
+			case LOOK_UP_COLD:
+			case LOOK_UP_MORE:
+				if (kapi_now() - req->begun > COLD_LIMIT)
+				{
+					set_error(part->out, KERR_REQUEST_TIMED_OUT);
+					break;
+				}
+				if (work->search.more)
+				{
+					kapi_wait_turn(req, list_offsets_step);
+					return;
+				}
+				kapi_wait_poll(req, list_offsets_step);
+				kapi_wait_until(req, kapi_now() + KAPI_COLD_AGAIN, list_offsets_step);
+				return;
+		}
+		work->search = (KLogSearch) {0};
+		work->cold = (KColdPage) {0};
+		kapi_wait_progress(req);
 	}
 	kapi_answer(req, &work->resp);
-}
-
-typedef struct PartitionKey
-{
-	KStr		topic;
-	int32		partition;
-	int32		i;				/* where in the answer */
-	int32		p;
-} PartitionKey;
-
-static int
-compare_keys(const void *a, const void *b)
-{
-	const PartitionKey *x = a;
-	const PartitionKey *y = b;
-	int			c;
-
-	if (x->topic.len != y->topic.len)
-		return x->topic.len < y->topic.len ? -1 : 1;
-	c = x->topic.len > 0 ? memcmp(x->topic.data, y->topic.data, x->topic.len) : 0;
-	if (c != 0)
-		return c;
-	if (x->partition != y->partition)
-		return x->partition < y->partition ? -1 : 1;
-	if (x->i != y->i)
-		return x->i < y->i ? -1 : 1;
-	return x->p < y->p ? -1 : x->p > y->p ? 1 : 0;
-}
-
-/* Partitions named more than once are refused, as Kafka does. */
-static void
-mark_duplicates(KListOffsetsResponse * resp)
-{
-	PartitionKey *keys;
-	Size		n = 0;
-	Size		total = 0;
-
-	for (int32 i = 0; i < resp->topics.count; i++)
-		total += resp->topics.items[i].partitions.count;
-	keys = palloc_extended(Max(total, 1) * sizeof(PartitionKey), MCXT_ALLOC_HUGE);
-	for (int32 i = 0; i < resp->topics.count; i++)
-	{
-		for (int32 p = 0; p < resp->topics.items[i].partitions.count; p++)
-		{
-			keys[n].topic = resp->topics.items[i].name;
-			keys[n].partition = resp->topics.items[i].partitions.items[p].partition_index;
-			keys[n].i = i;
-			keys[n++].p = p;
-		}
-	}
-	qsort(keys, n, sizeof(PartitionKey), compare_keys);
-	for (Size k = 1; k < n; k++)
-	{
-		PartitionKey *a = &keys[k - 1];
-		PartitionKey *b = &keys[k];
-
-		if (a->partition != b->partition || a->topic.len != b->topic.len ||
-			(a->topic.len > 0 && memcmp(a->topic.data, b->topic.data, a->topic.len) != 0))
-			continue;
-		resp->topics.items[a->i].partitions.items[a->p].error_code = KERR_INVALID_REQUEST;
-		resp->topics.items[b->i].partitions.items[b->p].error_code = KERR_INVALID_REQUEST;
-	}
-	pfree(keys);
 }
 
 void
 kapi_list_offsets(KRequest * req)
 {
 	const		KListOffsetsRequest *body = req->body;
-	OffsetWork *work = palloc0(sizeof(OffsetWork));
 
 	if (body->isolation_level != 0 && body->isolation_level != 1)
 	{
@@ -343,9 +330,6 @@ kapi_list_offsets(KRequest * req)
 		kapi_fail(req, KERR_UNKNOWN_SERVER_ERROR);
 		return;
 	}
-
-	make_response(req, &work->resp);
-	mark_duplicates(&work->resp);
-	req->work = work;
+	req->work = make_work(req);
 	list_offsets_step(req);
 }

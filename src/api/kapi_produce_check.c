@@ -28,98 +28,53 @@ static KCodec * codec;
  * ------------------------------------------------------------------------
  */
 
-/* A partition of a request: equal ones are equal bytes. */
-typedef struct PartitionName
-{
-	int32		topic;			/* index of the first topic of that name, or id */
-	int32		index;
-} PartitionName;
-
-static void
-find_first_topics(const KRequest * req, int32 *first)
-{
-	const		KProduceRequest *body = req->body;
-	int32		n = body->topic_data.count;
-	KStr	   *names = palloc_extended(n * sizeof(KStr), MCXT_ALLOC_HUGE);
-
-	for (int32 i = 0; i < n; i++)
-	{
-		const		KProduceRequestTopic *topic = &body->topic_data.items[i];
-
-		names[i] = topic->name;
-		if (req->version >= 13)
-			names[i] = (KStr)
-		{
-			(const char *) &topic->topic_id, sizeof(KUuid)
-		};
-	}
-	kapi_find_first(names, n, first);
-	pfree(names);
-}
-
-/*
- * As Kafka's, the answer has each topic and each partition once, however often the request names
- * it, and no topic without partitions.
- */
 KProduceWork *
 kapi_produce_work(KRequest * req)
 {
 	const		KProduceRequest *body = req->body;
 	int32		ntopics = Max(body->topic_data.count, 0);
 	int32		n = 0;
-	int32		k = 0;
-	int32	   *first_topic = palloc_extended((ntopics + 1) * sizeof(int32), MCXT_ALLOC_HUGE);
-	int32	   *counts = palloc_extended((ntopics + 1) * sizeof(int32),
-										 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	PartitionName *names;
-	KStr	   *strings;
-	int32	   *first;
+	KStr	   *topics = palloc_extended((ntopics + 1) * sizeof(KStr), MCXT_ALLOC_HUGE);
+	int32	   *counts = palloc_extended((ntopics + 1) * sizeof(int32), MCXT_ALLOC_HUGE);
+	int32	   *indexes;
+	KApiShape	shape;
 	const		KMsgDesc *desc;
 	KProduceWork *work = palloc0(sizeof(KProduceWork));
-	KProduceResponse *resp = &work->resp;
 
-	for (int32 i = 0; i < ntopics; i++)
-		n += Max(body->topic_data.items[i].partition_data.count, 0);
-	find_first_topics(req, first_topic);
-	names = palloc_extended((n + 1) * sizeof(PartitionName), MCXT_ALLOC_HUGE);
-	strings = palloc_extended((n + 1) * sizeof(KStr), MCXT_ALLOC_HUGE);
-	first = palloc_extended((n + 1) * sizeof(int32), MCXT_ALLOC_HUGE);
 	for (int32 i = 0; i < ntopics; i++)
 	{
 		const		KProduceRequestTopic *topic = &body->topic_data.items[i];
 
-		for (int32 p = 0; p < topic->partition_data.count; p++, k++)
+		topics[i] = topic->name;
+		if (req->version >= 13)
+			topics[i] = (KStr)
 		{
-			names[k].topic = first_topic[i];
-			names[k].index = topic->partition_data.items[p].index;
-			strings[k].data = (const char *) &names[k];
-			strings[k].len = sizeof(PartitionName);
-		}
+			(const char *) &topic->topic_id, sizeof(KUuid)
+		};
+		counts[i] = Max(topic->partition_data.count, 0);
+		n += counts[i];
 	}
-	kapi_find_first(strings, n, first);
+	indexes = palloc_extended((n + 1) * sizeof(int32), MCXT_ALLOC_HUGE);
+	for (int32 i = 0, k = 0; i < ntopics; i++)
+	{
+		for (int32 p = 0; p < counts[i]; p++)
+			indexes[k++] = body->topic_data.items[i].partition_data.items[p].index;
+	}
+	kapi_shape(topics, counts, ntopics, indexes, &shape);
 
 	work->acks = body->acks;
-	work->batches = palloc_extended((n + 1) * sizeof(KProduceBatch),
+	work->slots = shape.part;
+	work->batches = palloc_extended((shape.nparts + 1) * sizeof(KProduceBatch),
 									MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	work->slots = palloc_extended((n + 1) * sizeof(int32), MCXT_ALLOC_HUGE);
-	kmsg_init(&kmsg_produce_response, resp);
-	for (k = 0; k < n; k++)
+	kmsg_init(&kmsg_produce_response, &work->resp);
+	work->resp.responses.count = shape.ntopics;
+	work->resp.responses.items = kapi_items(&kmsg_produce_response,
+											offsetof(KProduceResponse, responses), shape.ntopics,
+											&desc);
+	for (int32 t = 0; t < shape.ntopics; t++)
 	{
-		if (first[k] == k && counts[names[k].topic]++ == 0)
-			resp->responses.count++;
-	}
-	resp->responses.items = kapi_items(&kmsg_produce_response,
-									   offsetof(KProduceResponse, responses),
-									   resp->responses.count, &desc);
-	/* Of a topic that is in the answer, counts[] then tells where. */
-	for (int32 i = 0, t = 0; i < ntopics; i++)
-	{
-		KProduceRequestTopic *in = &body->topic_data.items[i];
-		KProduceResponseTopic *out;
-
-		if (counts[i] == 0)
-			continue;
-		out = &resp->responses.items[t];
+		KProduceRequestTopic *in = &body->topic_data.items[shape.source[t]];
+		KProduceResponseTopic *out = &work->resp.responses.items[t];
 
 		/* Copied: the frame is given back before the answer is made. */
 		if (in->name.len > 0)
@@ -129,25 +84,20 @@ kapi_produce_work(KRequest * req)
 		};
 		out->topic_id = in->topic_id;
 		out->partition_responses.items =
-			kapi_items(desc, offsetof(KProduceResponseTopic, partition_responses), counts[i],
-					   NULL);
-		counts[i] = t++;
+			kapi_items(desc, offsetof(KProduceResponseTopic, partition_responses),
+					   shape.counts[t], NULL);
 	}
-	for (k = 0; k < n; k++)
+	for (int32 k = 0; k < n; k++)
 	{
-		KProduceResponseTopic *out = &resp->responses.items[counts[names[k].topic]];
+		KProduceResponseTopic *out = &work->resp.responses.items[shape.topic[k]];
 		KProduceBatch *batch;
 
-		if (first[k] != k)
-		{
-			work->slots[k] = work->slots[first[k]];
+		if (shape.part[k] != work->nbatches)
 			continue;
-		}
-		work->slots[k] = work->nbatches;
 		batch = &work->batches[work->nbatches++];
 		batch->req = req;
 		batch->out = &out->partition_responses.items[out->partition_responses.count++];
-		batch->out->index = names[k].index;
+		batch->out->index = indexes[k];
 		batch->out->base_offset = -1;
 	}
 	req->work = work;

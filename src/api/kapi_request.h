@@ -265,6 +265,28 @@ extern KStr kapi_kstr(const char *s);
 extern void kapi_find_first(const KStr * strings, int32 n, int32 *first);
 
 /*
+ * Which topics and partitions an answer has when it has each once, however often the request names
+ * it, and no topic without partitions: Kafka's way where it puts them into a map.  All in order of
+ * their first appearance; partitions of the request are counted over all topics.
+ */
+typedef struct KApiShape
+{
+	int32		ntopics;
+	int32	   *source;			/* topic of the answer: which one of the request it is */
+	int32	   *counts;			/* its partitions */
+	int32		nparts;
+	int32	   *topic;			/* partition of the request: topic of the answer */
+	int32	   *part;			/* partition of the request: which of nparts */
+} KApiShape;
+
+/*
+ * topics[]: their names, or ids as bytes; indexes[]: their partitions, npartitions[] of each.
+ * Allocates in the current memory context.
+ */
+extern void kapi_shape(const KStr * topics, const int32 *npartitions, int32 ntopics,
+					   const int32 *indexes, KApiShape * shape);
+
+/*
  * n structs for the array that stands at this offset in the message or struct of desc, each with
  * its defaults, in the current memory context.  *sub, if asked for, becomes their descriptor.
  */

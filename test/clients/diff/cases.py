@@ -292,6 +292,13 @@ def odd():
             for topic in ('diff-one', 'diff-empty'):
                 yield ('ListOffsets', v, '%s at %s' % (topic, t),
                        [change('ListOffsets', v, timestamp=t, name=topic)])
+    for v in range(1, 12):
+        yield 'ListOffsets', v, 'partitions and topics twice', [dict(list_offsets(v), topics=[
+            {'name': n, 'partitions': [{'partition_index': p, 'current_leader_epoch': -1,
+                                        'timestamp': -1} for p in ps]}
+            for n, ps in (('diff-one', [0]), ('diff-three', [2, 1]), ('none-such', [0]),
+                          ('diff-one', []), ('diff-three', [0, 1]), ('none-such', [0, 1]),
+                          ('diff-empty', []))])]
     for v in range(2, 5):
         for epoch in (-1, 'EPOCH', 'EPOCH+1'):
             for believed in (-1, 'EPOCH', 'EPOCH+1'):

@@ -137,6 +137,8 @@ class Target:
             # As those are.
             value = sorted(value, key=lambda v: v['index'] if 'index' in v else
                            v['name'] or names.get(v['topic_id'], ''))
+        if self.api == 'ListOffsets' and key in ('topics', 'partitions'):
+            value = sorted(value, key=lambda v: v.get('name') or v.get('partition_index', 0))
         if isinstance(value, list):
             plain = [self.plain(v, key) for v in value]
             # The order of these is that of a hash table in Java.
