@@ -96,18 +96,45 @@ $(FIRE): test/fuzz/fire.c $(PURE_OBJS)
 
 -include $(FIRE:=.d)
 
-# Fuzzers: test/fuzz/fuzz_*.c with all pure sources in one program, compiled anew with clang's
-# sanitizers. -fno-sanitize-recover: undefined behaviour is a crash too.
+# Fuzzers: each test/fuzz/fuzz_*.c is a program. It is linked with what it needs of our sources,
+# compiled anew with clang's sanitizers and the server's assertions, and of test/fuzz/fake, which
+# takes the server's place. -fno-sanitize-recover: undefined behaviour is a crash too.
 FUZZ_CC = clang
-FUZZ_FLAGS = -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -g -O1
+FUZZ_FLAGS = -fsanitize=address,undefined -fno-sanitize-recover=undefined -g -O1 -std=gnu11 \
+	-fwrapv -fno-strict-aliasing -Wno-ignored-attributes -DUSE_ASSERT_CHECKING=1
+FUZZ_SRC = $(sort $(foreach m,api batch log net txn wire,$(wildcard src/$m/*.c)) $(GENERATED_C) \
+	src/topic/kpartitioner.c src/topic/ktopic_config.c src/sql/ksql_value.c src/table/ktable_row.c)
+FUZZ_OBJS = $(FUZZ_SRC:%.c=build/fuzz/%.o)
+FUZZ_FAKE = $(patsubst %.c,build/fuzz/%.o,$(sort $(wildcard test/fuzz/fake/*.c)))
 FUZZ_PROGRAMS = $(patsubst test/fuzz/%.c,build/fuzz/%,$(sort $(wildcard test/fuzz/fuzz_*.c)))
+# System calls that a fuzzer answers itself.
+FUZZ_WRAP = accept4 clock_gettime close epoll_create1 epoll_ctl epoll_wait readv sendmsg setsockopt
 
 fuzz-programs: $(FUZZ_PROGRAMS)
 
-build/fuzz/%: test/fuzz/%.c $(PURE_OBJS)
-	@mkdir -p build/fuzz
-	$(FUZZ_CC) $(FUZZ_FLAGS) -std=gnu11 -fwrapv -fno-strict-aliasing -Wno-ignored-attributes \
-		-Itest/unit $(CPPFLAGS) -MF $@.d -o $@ $< \
-		$(PURE_OBJS:.o=.c) $(TEST_LIBS)
+build/fuzz/src/%.o: src/%.c | $(GENERATED_H)
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link $(CPPFLAGS) -MF $(@:.o=.d) -c -o $@ $<
 
+build/fuzz/test/%.o: test/%.c | $(GENERATED_H)
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(FUZZ_FLAGS) -Itest/unit -Itest/fuzz/fake $(CPPFLAGS) -MF $(@:.o=.d) -c -o $@ $<
+
+build/fuzz/ours.a: $(FUZZ_OBJS)
+	@rm -f $@
+	$(AR) crs $@ $^
+
+build/fuzz/fake.a: $(FUZZ_FAKE)
+	@rm -f $@
+	$(AR) crs $@ $^
+
+build/fuzz/fuzz_net: FUZZ_LDFLAGS = $(FUZZ_WRAP:%=-Wl,--wrap=%)
+
+build/fuzz/fuzz_%: build/fuzz/test/fuzz/fuzz_%.o build/fuzz/ours.a build/fuzz/fake.a
+	$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer $(FUZZ_LDFLAGS) -o $@ $< -Wl,--start-group \
+		build/fuzz/fake.a build/fuzz/ours.a -Wl,--end-group $(TEST_LIBS) -lpgcommon -lpgport -lm
+
+-include $(FUZZ_OBJS:.o=.d) $(FUZZ_FAKE:.o=.d)
+
+.SECONDARY: $(FUZZ_PROGRAMS:build/fuzz/%=build/fuzz/test/fuzz/%.o)
 .PHONY: generated unit-programs client-programs fuzz-programs

@@ -8,12 +8,21 @@
 
 #include "log/klog_buffer.h"
 
-/* Pins and locks a block; mode: BUFFER_LOCK_SHARE or BUFFER_LOCK_EXCLUSIVE. */
+/*
+ * Pins and locks a block; mode: BUFFER_LOCK_SHARE or BUFFER_LOCK_EXCLUSIVE.  The number may come
+ * from a damaged page: one that no block has would make the server add a block.
+ */
 Buffer
 klog_buffer_get(Relation rel, BlockNumber block, int mode)
 {
-	Buffer		buffer = ReadBuffer(rel, block);
+	Buffer		buffer;
 
+	if (unlikely(block == InvalidBlockNumber))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("a page of \"%s\" refers to a block that cannot be",
+						RelationGetRelationName(rel))));
+	buffer = ReadBuffer(rel, block);
 	LockBuffer(buffer, mode);
 	return buffer;
 }
@@ -85,6 +94,7 @@ Buffer
 klog_partition_header(Relation rel, int32 partition, int mode)
 {
 	KLogMeta	meta;
+	KLogPartitionHeader *header;
 	BlockNumber block;
 	Buffer		buffer;
 
@@ -99,7 +109,9 @@ klog_partition_header(Relation rel, int32 partition, int mode)
 		UnlockReleaseBuffer(buffer);
 		return InvalidBuffer;
 	}
-	if (!klog_page_is(BufferGetPage(buffer), KLOG_PAGE_PARTITION, partition, 0, 0))
+	header = KLogPageContent(BufferGetPage(buffer));
+	if (!klog_page_is(BufferGetPage(buffer), KLOG_PAGE_PARTITION, partition, 0, 0) ||
+		header->nentries > KLOG_HEADER_ENTRIES || header->nmaps > KLOG_HEADER_MAPS)
 	{
 		UnlockReleaseBuffer(buffer);
 		ereport(ERROR,

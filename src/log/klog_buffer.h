@@ -109,6 +109,6 @@ extern bool klog_writeout(Relation rel, KLogPartition *part);
 extern void klog_relation_init(Relation rel, int32 partitions);
 extern Buffer klog_extent_find(Relation rel, uint32 *hint, uint32 nunits, uint32 *unit);
 extern uint32 klog_extent_free(Relation rel);
-extern void klog_grow_to(Relation rel, BlockNumber nblocks);
+extern void klog_grow_to_used(Relation rel, BlockNumber block);
 
 #endif							/* KLOG_BUFFER_H */

@@ -183,6 +183,13 @@ check_data_page(Check *check, Page page, BlockNumber block, const KLogWalkPage *
 				first_batch = pos;
 			check->total = kbatch_size(&header);
 			check->len = 0;
+			if (check->total / BLCKSZ >= check->nblocks)
+			{
+				problem(check, block, header.base_offset,
+						"batch of %zu bytes is longer than the file", check->total);
+				check->total = 0;
+				return false;
+			}
 			if (check->total > check->batch_size)
 			{
 				if (check->batch)

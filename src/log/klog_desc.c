@@ -6,11 +6,52 @@
 
 #include "log/klog_xlog.h"
 
+bool
+klog_record_is_whole(XLogReaderState *record)
+{
+	Size		len = XLogRecGetDataLen(record);
+	xl_klog_resolve *resolve;
+
+	switch (XLogRecGetInfo(record) & ~XLR_INFO_MASK)
+	{
+		case XLOG_KLOG_INIT:
+			return len == sizeof(xl_klog_init);
+		case XLOG_KLOG_BITMAP:
+			return len == 0;
+		case XLOG_KLOG_PARTITION:
+			return len == sizeof(xl_klog_partition);
+		case XLOG_KLOG_SEGMENT:
+			return len == sizeof(xl_klog_segment);
+		case XLOG_KLOG_MAP:
+			return len == sizeof(xl_klog_map);
+		case XLOG_KLOG_EXTENT:
+			return len == sizeof(xl_klog_extent);
+		case XLOG_KLOG_APPEND:
+			return len == sizeof(xl_klog_append);
+		case XLOG_KLOG_RESOLVE:
+			resolve = (xl_klog_resolve *) XLogRecGetData(record);
+			return len >= sizeof(xl_klog_resolve) &&
+				len - sizeof(xl_klog_resolve) ==
+				sizeof(uint16) * ((Size) resolve->ncommitted + resolve->ndead);
+		case XLOG_KLOG_MARK:
+			return len == sizeof(xl_klog_mark);
+		case XLOG_KLOG_HEARTBEAT:
+			return len == sizeof(xl_klog_heartbeat);
+	}
+	return false;
+}
+
 void
 klog_desc(StringInfo buf, XLogReaderState *record)
 {
 	char	   *rec = XLogRecGetData(record);
 
+	if (!klog_record_is_whole(record))
+	{
+		appendStringInfo(buf, "not a record of this version: %u bytes",
+						 XLogRecGetDataLen(record));
+		return;
+	}
 	switch (XLogRecGetInfo(record) & ~XLR_INFO_MASK)
 	{
 		case XLOG_KLOG_INIT:

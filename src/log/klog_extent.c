@@ -59,9 +59,9 @@ klog_grow(Relation rel, int32 partitions)
 	UnlockRelationForExtension(rel, ExclusiveLock);
 }
 
-/* Makes sure that the file has so many blocks: after a crash it may be shorter than its extents. */
-void
-klog_grow_to(Relation rel, BlockNumber nblocks)
+/* Makes sure that the file has so many blocks. */
+static void
+grow_to(Relation rel, BlockNumber nblocks)
 {
 	BlockNumber now = RelationGetNumberOfBlocks(rel);
 
@@ -95,7 +95,7 @@ klog_relation_init(Relation rel, int32 partitions)
 	Buffer		bitmap;
 	XLogRecPtr	lsn;
 
-	klog_grow_to(rel, KLOG_UNIT_BLOCKS);
+	grow_to(rel, KLOG_UNIT_BLOCKS);
 	meta = klog_buffer_get(rel, KLOG_META_BLOCK, BUFFER_LOCK_EXCLUSIVE);
 	if (!PageIsNew(BufferGetPage(meta)))
 	{
@@ -120,6 +120,43 @@ klog_relation_init(Relation rel, int32 partitions)
 	END_CRIT_SECTION();
 	UnlockReleaseBuffer(bitmap);
 	UnlockReleaseBuffer(meta);
+}
+
+static void
+check_bitmap(Relation rel, Buffer buffer, uint32 index)
+{
+	if (!klog_page_is(BufferGetPage(buffer), KLOG_PAGE_BITMAP, -1, 0,
+					  index == 0 ? KLOG_FIRST_BITMAP_BLOCK : 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("block %u of \"%s\" is not a bitmap page", klog_bitmap_block(index),
+						RelationGetRelationName(rel))));
+}
+
+/*
+ * Makes sure that the file has the unit of this block, which a page refers to: after a crash it may
+ * be shorter than its extents.  Only what the bitmap knows of makes it longer.
+ */
+void
+klog_grow_to_used(Relation rel, BlockNumber block)
+{
+	uint32		unit = block / KLOG_UNIT_BLOCKS;
+	uint32		index = unit / KLOG_BITMAP_BITS;
+	Buffer		buffer;
+	bool		used;
+
+	if (block < RelationGetNumberOfBlocks(rel))
+		return;
+	buffer = klog_buffer_get(rel, klog_bitmap_block(index), BUFFER_LOCK_SHARE);
+	check_bitmap(rel, buffer, index);
+	used = klog_page_bitmap_used(BufferGetPage(buffer), unit % KLOG_BITMAP_BITS);
+	UnlockReleaseBuffer(buffer);
+	if (!used)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("a page of \"%s\" refers to block %u, which is not in use",
+						RelationGetRelationName(rel), block)));
+	grow_to(rel, (unit + 1) * KLOG_UNIT_BLOCKS);
 }
 
 /* Initialises a further bitmap page; the caller has it locked. */
@@ -164,6 +201,7 @@ klog_extent_find(Relation rel, uint32 *hint, uint32 nunits, uint32 *unit)
 
 			if (PageIsNew(BufferGetPage(buffer)) && index > 0)
 				init_bitmap(buffer);
+			check_bitmap(rel, buffer, index);
 			bit = klog_page_bitmap_find(BufferGetPage(buffer), from > base ? from - base : 0,
 										Min(units - base, KLOG_BITMAP_BITS), nunits);
 			if (bit >= 0)
@@ -192,6 +230,8 @@ klog_extent_free(Relation rel)
 		Buffer		buffer = klog_buffer_get(rel, klog_bitmap_block(index), BUFFER_LOCK_SHARE);
 		uint32		n = Min(units - index * KLOG_BITMAP_BITS, KLOG_BITMAP_BITS);
 
+		if (!PageIsNew(BufferGetPage(buffer)))
+			check_bitmap(rel, buffer, index);
 		nfree += PageIsNew(BufferGetPage(buffer)) ? n :
 			klog_page_bitmap_free(BufferGetPage(buffer), n);
 		UnlockReleaseBuffer(buffer);

@@ -35,7 +35,7 @@ klog_page_init(Page page, KLogPageKind kind, int32 partition, uint32 segment, ui
 }
 
 bool
-klog_page_is(Page page, KLogPageKind kind, int32 partition, uint32 segment, uint32 pageno)
+klog_page_is_kind(Page page, KLogPageKind kind)
 {
 	PageHeader	header = (PageHeader) page;
 	KLogPageTag *tag;
@@ -44,11 +44,21 @@ klog_page_is(Page page, KLogPageKind kind, int32 partition, uint32 segment, uint
 		return false;
 	tag = KLogPageGetTag(page);
 	return tag->magic == KLOG_PAGE_MAGIC && tag->layout == KLOG_LAYOUT_VERSION &&
-		tag->kind == kind && tag->partition == partition && tag->segment == segment &&
-		tag->page == pageno &&
+		tag->kind == kind &&
 		header->pd_lower >= SizeOfPageHeaderData && header->pd_lower <= header->pd_upper &&
 		header->pd_upper <= header->pd_special &&
 		tag->nlisted * sizeof(KLogListed) <= KLOG_DATA_END - header->pd_lower;
+}
+
+bool
+klog_page_is(Page page, KLogPageKind kind, int32 partition, uint32 segment, uint32 pageno)
+{
+	KLogPageTag *tag;
+
+	if (!klog_page_is_kind(page, kind))
+		return false;
+	tag = KLogPageGetTag(page);
+	return tag->partition == partition && tag->segment == segment && tag->page == pageno;
 }
 
 void
@@ -109,6 +119,14 @@ klog_page_bitmap_find(Page page, uint32 from, uint32 to, uint32 nbits)
 		bit += nbits;
 	}
 	return -1;
+}
+
+bool
+klog_page_bitmap_used(Page page, uint32 bit)
+{
+	const uint8 *bits = KLogPageContent(page);
+
+	return (bits[bit / 8] & (1 << (bit % 8))) != 0;
 }
 
 uint32

@@ -222,11 +222,14 @@ extern void klog_page_resolve(Page page, const uint16 *committed, int ncommitted
  * Looks.  Callers hold at least a share lock.
  * ------------------------------------------------------------------------
  */
+/* Is it a page of the log, and of that kind?  Then its lists do not reach beyond it. */
+extern bool klog_page_is_kind(Page page, KLogPageKind kind);
 extern bool klog_page_is(Page page, KLogPageKind kind, int32 partition, uint32 segment,
 						 uint32 pageno);
 extern BlockNumber klog_page_partition_block(const KLogMeta *meta, int32 partition);
 /* First free run of nbits, aligned at nbits, in [from, to); -1: none */
 extern int	klog_page_bitmap_find(Page page, uint32 from, uint32 to, uint32 nbits);
+extern bool klog_page_bitmap_used(Page page, uint32 bit);
 extern uint32 klog_page_bitmap_free(Page page, uint32 to);
 /* State of the batch at pos: 0 not listed, else -1 dead, or 1 with its xid */
 extern int	klog_page_listed_state(Page page, uint16 pos, TransactionId *xid);

@@ -42,7 +42,9 @@ klog_batch_is_dead(Page page, uint16 pos)
 typedef struct Copy
 {
 	KLogRead   *r;
+	Relation	rel;
 	uint32		segment;
+	Size		most;			/* bytes that the segment has from this page on */
 	Size		len;			/* bytes in r->buf, r->len of them whole batches */
 	Size		left;			/* bytes of the current batch that are still to come */
 	bool		copy;			/* they are copied, else stepped over */
@@ -72,6 +74,14 @@ begin_batch(Copy *copy, Page page, uint32 pageno, uint16 pos)
 	if (header.base_offset >= r->limit)
 		return false;
 	copy->left = kbatch_size(&header);
+	/* what the header says is allocated by our callers */
+	if (copy->left > copy->most ||
+		(copy->left > r->cap &&
+		 copy->left / BLCKSZ >= RelationGetNumberOfBlocks(copy->rel)))
+	{
+		copy->corrupt = true;
+		return false;
+	}
 	copy->next_offset = kbatch_next_offset(&header);
 	copy->wanted = kbatch_last_offset(&header) >= r->offset;
 	copy->copy = false;
@@ -161,7 +171,7 @@ read_pages_from(Relation rel, KLogPartition *part, KLogRead *r)
 	KLogSegment seg;
 	KLogPosition at = r->position;
 	KLogResult	result;
-	Copy		copy = {.r = r};
+	Copy		copy = {.r = r,.rel = rel};
 	Buffer		buffer = InvalidBuffer; /* of the page before */
 	uint32		pageno;
 	uint32		pos;
@@ -199,11 +209,13 @@ read_pages_from(Relation rel, KLogPartition *part, KLogRead *r)
 	for (;;)
 	{
 		BlockNumber block;
+		int64		last;
 		Page		page;
 		bool		go_on;
 
 		CHECK_FOR_INTERRUPTS();
-		if (seg.entry.segment == end.segment ? pageno > end.page : pageno >= seg.entry.npages)
+		last = seg.entry.segment == end.segment ? end.page : (int64) seg.entry.npages - 1;
+		if (pageno > last)
 		{
 			if (seg.entry.segment >= end.segment ||
 				!klog_segment_next(rel, part, &seg))
@@ -231,6 +243,7 @@ read_pages_from(Relation rel, KLogPartition *part, KLogRead *r)
 		r->npages++;
 		gone = !klog_page_is(page, KLOG_PAGE_DATA, part->partition, seg.entry.segment, pageno);
 		copy.segment = seg.entry.segment;
+		copy.most = (Size) (last - pageno + 1) * KLOG_DATA_SPACE;
 		go_on = !gone && copy_page(&copy, page, pageno, pos);
 		UnlockReleaseBuffer(buffer);
 		if (!go_on)

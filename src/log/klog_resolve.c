@@ -26,7 +26,8 @@ typedef struct Resolve
 	bool		dead_end;		/* a dead batch ends at the limit */
 } Resolve;
 
-#define MAX_LISTED	(KLOG_DATA_SPACE / (KLOG_BATCH_HEADER + sizeof(KLogListed)) + 1)
+/* Most entries that a list has room for, whatever they say. */
+#define MAX_LISTED	(KLOG_DATA_SPACE / sizeof(KLogListed))
 
 /*
  * Sorts a page's list into committed and dead positions; what must stay is noted in *resolve.
@@ -71,7 +72,7 @@ resolve_page(void *arg, const KLogWalkPage *at)
 {
 	Resolve    *resolve = arg;
 	Page		page = BufferGetPage(at->buffer);
-	uint16		positions[2 * MAX_LISTED];
+	uint16		positions[MAX_LISTED];
 	uint16		dead[MAX_LISTED];
 	int			ncommitted;
 	int			ndead;
@@ -128,6 +129,14 @@ klog_write_mark(Relation rel, KLogPartition *part, int64 resolved_to, int64 high
 	if (part->header == InvalidBlockNumber)
 		return;
 	buffer = klog_buffer_get(rel, part->header, BUFFER_LOCK_EXCLUSIVE);
+	if (!klog_page_is(BufferGetPage(buffer), KLOG_PAGE_PARTITION, part->partition, 0, 0))
+	{
+		UnlockReleaseBuffer(buffer);
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("block %u of \"%s\" is not the header of partition %d", part->header,
+						RelationGetRelationName(rel), part->partition)));
+	}
 	header = KLogPageContent(BufferGetPage(buffer));
 	xlrec.high_watermark = high_watermark;
 	if (header->resolved_to < resolved_to || header->high_watermark < high_watermark)

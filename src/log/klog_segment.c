@@ -487,7 +487,7 @@ klog_segment_open(Relation rel, KLogPartition *part, int32 partitions, int64 fir
 			elog(ERROR, "kafka_log metapage of \"%s\" vanished", RelationGetRelationName(rel));
 		block = klog_page_partition_block(&meta, part->partition);
 		if (block != InvalidBlockNumber)
-			klog_grow_to(rel, (block / KLOG_UNIT_BLOCKS + 1) * KLOG_UNIT_BLOCKS);
+			klog_grow_to_used(rel, block);
 		result = create_partition(rel, part, first_offset);
 		if (result != KLOG_OK)
 			return result;

@@ -547,21 +547,20 @@ build_state(Relation rel, KLogPartition *part, bool standby, bool last_try)
 		log_start = next_offset = header.log_start;
 		watermark = Max(log_start, header.high_watermark);
 		part->marked_to = header.resolved_to;
-		if (header.nentries > KLOG_HEADER_ENTRIES || header.nmaps > KLOG_HEADER_MAPS)
-			report_corrupt(rel, part->partition, 0, "partition header");
 		if (header.nentries > 0)
 		{
 			memset(&seg, 0, sizeof(seg));
 			seg.entry = header.entry[header.nentries - 1];
 			seg.extent_units = meta.extent_units;
-			klog_segment_block(rel, part, &seg, 0);
+			if (klog_segment_block(rel, part, &seg, 0) != seg.entry.head)
+				report_corrupt(rel, part->partition, seg.entry.head, "segment head");
 			part->segment = seg.entry.segment;
 			part->head = seg.entry.head;
 			part->npages = klog_segment_pages(seg.nextents, meta.extent_units);
 			part->segment_first_offset = seg.entry.first_offset;
 			/* a power loss may have taken the end of a file whose extents are in WAL */
 			if (!standby)
-				klog_grow_to(rel, klog_segment_block(rel, part, &seg, part->npages - 1) + 1);
+				klog_grow_to_used(rel, klog_segment_block(rel, part, &seg, part->npages - 1));
 			problem = find_tail(rel, part, &seg, part->npages, &tail);
 			if (problem != NULL && standby && !last_try)
 				return false;

@@ -3,7 +3,8 @@
  *		Replay of the log's WAL records.
  *
  * Redo reads the record, finds the pages and calls klog_page.c: it touches nothing else, so
- * that nothing in here can fail but for a broken WAL.
+ * that nothing in here can fail but for a broken WAL, or pages that it does not fit.  Both are
+ * checked before a page is changed: to stop is better than to spread the damage.
  */
 #include "postgres.h"
 
@@ -15,6 +16,13 @@
 #include "log/klog_state.h"
 #include "log/klog_xlog.h"
 
+/* The server stops, with the record in the error's context. */
+static void
+bad_record(const char *what)
+{
+	elog(PANIC, "kafka_log: cannot replay record: %s", what);
+}
+
 /* Gets a page whose content the record makes from nothing, locked. */
 static Page
 redo_init(XLogReaderState *record, uint8 block_id, Buffer *buffer)
@@ -25,11 +33,13 @@ redo_init(XLogReaderState *record, uint8 block_id, Buffer *buffer)
 
 /* Gets a page that the record changes, locked; NULL when there's nothing to do to it. */
 static Page
-redo_page(XLogReaderState *record, uint8 block_id, Buffer *buffer)
+redo_page(XLogReaderState *record, uint8 block_id, KLogPageKind kind, Buffer *buffer)
 {
-	if (XLogReadBufferForRedo(record, block_id, buffer) == BLK_NEEDS_REDO)
-		return BufferGetPage(*buffer);
-	return NULL;
+	if (XLogReadBufferForRedo(record, block_id, buffer) != BLK_NEEDS_REDO)
+		return NULL;
+	if (!klog_page_is_kind(BufferGetPage(*buffer), kind))
+		bad_record("a page is of another kind");
+	return BufferGetPage(*buffer);
 }
 
 static void
@@ -48,8 +58,10 @@ static void
 redo_bitmap(XLogReaderState *record, uint8 block_id, uint32 bit, uint32 nbits)
 {
 	Buffer		buffer;
-	Page		page = redo_page(record, block_id, &buffer);
+	Page		page = redo_page(record, block_id, KLOG_PAGE_BITMAP, &buffer);
 
+	if (nbits > KLOG_MAX_EXTENT_UNITS || bit > KLOG_BITMAP_BITS - nbits)
+		bad_record("bits outside of a bitmap page");
 	if (page)
 		klog_page_bitmap_set(page, bit, nbits);
 	redo_finish(record, buffer, page);
@@ -87,9 +99,12 @@ redo_partition(XLogReaderState *record)
 	xl_klog_partition *xlrec = (xl_klog_partition *) XLogRecGetData(record);
 	Buffer		meta_buffer;
 	Buffer		buffer;
-	Page		meta = redo_page(record, 0, &meta_buffer);
+	Page		meta = redo_page(record, 0, KLOG_PAGE_META, &meta_buffer);
 	Page		page;
 
+	if (xlrec->partition < 0 || xlrec->partition >= KLOG_MAX_PARTITIONS ||
+		(xlrec->unit != 0 && xlrec->partition < KLOG_INLINE_PARTITIONS))
+		bad_record("partition out of range");
 	if (meta)
 		klog_page_meta_partition(meta, xlrec->partition, xlrec->unit);
 	page = redo_init(record, 1, &buffer);
@@ -106,11 +121,15 @@ redo_segment(XLogReaderState *record)
 	xl_klog_segment *xlrec = (xl_klog_segment *) XLogRecGetData(record);
 	Buffer		buffer;
 	Buffer		head_buffer;
-	Page		page = redo_page(record, 0, &buffer);
+	Page		page = redo_page(record, 0, KLOG_PAGE_PARTITION, &buffer);
 	Page		head;
 
 	if (page)
+	{
+		if (((KLogPartitionHeader *) KLogPageContent(page))->nentries >= KLOG_HEADER_ENTRIES)
+			bad_record("partition header is full");
 		klog_page_partition_segment(page, &xlrec->seal, &xlrec->open, xlrec->high_watermark);
+	}
 	redo_bitmap(record, 1, xlrec->bit, 1);
 	head = redo_init(record, 2, &head_buffer);
 	klog_page_init_head(head, xlrec->partition, xlrec->open.segment, xlrec->open.head);
@@ -125,18 +144,23 @@ redo_map(XLogReaderState *record)
 	KLogSegmentEntry entry[KLOG_HEADER_ENTRIES];
 	Buffer		buffer;
 	Buffer		map_buffer;
-	Page		page = redo_page(record, 0, &buffer);
+	Page		page = redo_page(record, 0, KLOG_PAGE_PARTITION, &buffer);
 	Page		map;
 	Size		len;
-	char	   *data;
+	char	   *data = XLogRecGetBlockData(record, 1, &len);
 
-	if (page)
-		klog_page_partition_moved(page, xlrec->block, xlrec->unit);
-	map = redo_init(record, 1, &map_buffer);
-	data = XLogRecGetBlockData(record, 1, &len);
 	if (data == NULL || xlrec->nentries > KLOG_HEADER_ENTRIES ||
 		len != sizeof(KLogSegmentEntry) * xlrec->nentries)
-		elog(PANIC, "kafka_log: bad segment map record");
+		bad_record("segment map of another length");
+	if (page)
+	{
+		KLogPartitionHeader *header = KLogPageContent(page);
+
+		if (header->nentries != xlrec->nentries + 1 || header->nmaps >= KLOG_HEADER_MAPS)
+			bad_record("partition header has other segments");
+		klog_page_partition_moved(page, xlrec->block, xlrec->unit);
+	}
+	map = redo_init(record, 1, &map_buffer);
 	memcpy(entry, data, len);
 	klog_page_init_map(map, xlrec->partition, xlrec->index, entry, xlrec->nentries);
 	if (xlrec->unit != 0)
@@ -150,12 +174,44 @@ redo_extent(XLogReaderState *record)
 {
 	xl_klog_extent *xlrec = (xl_klog_extent *) XLogRecGetData(record);
 	Buffer		buffer;
-	Page		page = redo_page(record, 0, &buffer);
+	Page		page = redo_page(record, 0, KLOG_PAGE_HEAD, &buffer);
 
 	if (page)
+	{
+		if (((KLogHead *) KLogPageContent(page))->nextents >= KLOG_HEAD_EXTENTS)
+			bad_record("segment has all of its extents");
 		klog_page_head_extent(page, xlrec->block);
+	}
 	redo_bitmap(record, 1, xlrec->bit, xlrec->nbits);
 	redo_finish(record, buffer, page);
+}
+
+/*
+ * May the edit be made to the page, with data of len bytes?  Its page is new, or the one that was
+ * appended to when the record was written, as it was then.
+ */
+static bool
+edit_fits(const KLogPageEdit *edit, Size len, bool init, Page page, const xl_klog_append *xlrec)
+{
+	uint32		end = (uint32) edit->offset + edit->len;
+	uint32		listed = edit->nlisted;
+
+	if (len != sizeof(KLogPageEdit) + sizeof(uint16) * edit->nlisted + edit->len ||
+		init != ((edit->flags & KLOG_EDIT_INIT) != 0) || edit->first_batch >= KLOG_DATA_END)
+		return false;
+	if (init)
+	{
+		if (edit->offset != KLOG_DATA_START)
+			return false;
+	}
+	else
+	{
+		if (!klog_page_is(page, KLOG_PAGE_DATA, xlrec->partition, xlrec->segment, edit->page) ||
+			((PageHeader) page)->pd_lower != edit->offset)
+			return false;
+		listed += KLogPageGetTag(page)->nlisted;
+	}
+	return end + sizeof(KLogListed) * listed <= KLOG_DATA_END;
 }
 
 static void
@@ -172,26 +228,24 @@ redo_append(XLogReaderState *record)
 	 */
 	for (int i = 0; i < nblocks; i++)
 	{
-		DecodedBkpBlock *block = XLogRecGetBlock(record, i);
+		bool		init = (XLogRecGetBlock(record, i)->flags & BKPBLOCK_WILL_INIT) != 0;
 		KLogPageEdit edit;
 		KLogChunk	chunk;
 		char	   *data;
 		Size		len;
 
-		if (block->flags & BKPBLOCK_WILL_INIT)
+		if (init)
 			pages[i] = redo_init(record, i, &buffers[i]);
 		else
-			pages[i] = redo_page(record, i, &buffers[i]);
+			pages[i] = redo_page(record, i, KLOG_PAGE_DATA, &buffers[i]);
 		if (pages[i] == NULL)
 			continue;
 		data = XLogRecGetBlockData(record, i, &len);
 		if (data == NULL || len < sizeof(KLogPageEdit))
-			elog(PANIC, "kafka_log: append record without data for block %d", i);
+			bad_record("append without data");
 		memcpy(&edit, data, sizeof(edit));
-		if (len != sizeof(edit) + sizeof(uint16) * edit.nlisted + edit.len ||
-			edit.offset < KLOG_DATA_START ||
-			edit.offset + edit.len + sizeof(KLogListed) * edit.nlisted > KLOG_DATA_END)
-			elog(PANIC, "kafka_log: append record with bad lengths for block %d", i);
+		if (!edit_fits(&edit, len, init, pages[i], xlrec))
+			bad_record("append that does not fit its page");
 		data += sizeof(edit);
 		chunk.data = (uint8 *) data + sizeof(uint16) * edit.nlisted;
 		chunk.len = edit.len;
@@ -208,7 +262,7 @@ redo_resolve(XLogReaderState *record)
 	xl_klog_resolve *xlrec = (xl_klog_resolve *) XLogRecGetData(record);
 	const uint16 *positions = (const uint16 *) ((char *) xlrec + sizeof(xl_klog_resolve));
 	Buffer		buffer;
-	Page		page = redo_page(record, 0, &buffer);
+	Page		page = redo_page(record, 0, KLOG_PAGE_DATA, &buffer);
 
 	if (page)
 		klog_page_resolve(page, positions, xlrec->ncommitted, positions + xlrec->ncommitted,
@@ -221,7 +275,7 @@ redo_mark(XLogReaderState *record)
 {
 	xl_klog_mark *xlrec = (xl_klog_mark *) XLogRecGetData(record);
 	Buffer		buffer;
-	Page		page = redo_page(record, 0, &buffer);
+	Page		page = redo_page(record, 0, KLOG_PAGE_PARTITION, &buffer);
 
 	if (page)
 		klog_page_partition_mark(page, xlrec->resolved_to, xlrec->high_watermark);
@@ -231,6 +285,8 @@ redo_mark(XLogReaderState *record)
 void
 klog_redo(XLogReaderState *record)
 {
+	if (!klog_record_is_whole(record))
+		bad_record("not one of this version");
 	switch (XLogRecGetInfo(record) & ~XLR_INFO_MASK)
 	{
 		case XLOG_KLOG_INIT:

@@ -105,6 +105,8 @@ typedef struct xl_klog_heartbeat
 extern void klog_redo(XLogReaderState *record);
 extern void klog_desc(StringInfo buf, XLogReaderState *record);
 extern const char *klog_identify(uint8 info);
+/* Is the main data as long as the record's type, and what it counts, say? */
+extern bool klog_record_is_whole(XLogReaderState *record);
 extern void klog_mask(char *pagedata, BlockNumber block);
 
 #endif							/* KLOG_XLOG_H */
