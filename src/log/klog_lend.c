@@ -59,12 +59,12 @@ read_header(Page page, uint32 pos, KBatchHeader *header)
 static void
 add(const KLogSpan *at, Page page, uint8 *data, Size len)
 {
-	Lent	   *last = &loan.lent[loan.nlent - 1];
+	Lent	   *last = loan.nlent > 0 ? &loan.lent[loan.nlent - 1] : NULL;
 
 	loan.total += len;
 	if (page != NULL)
 		loan.paged += len;
-	if (loan.nlent > 0 && last->page == page && last->data + last->len == data)
+	if (last != NULL && last->page == page && last->data + last->len == data)
 	{
 		last->len += len;
 		return;
@@ -99,12 +99,12 @@ lend_page(KLogSpan *at, Page page, Size want, int max, bool *corrupt)
 			at->skip = klog_batch_is_dead(page, at->pos);
 			if (at->skip)
 			{
-				uint8	   *filler = loan.filler[loan.nfillers];
+				uint8	   *filler;
 				Size		size;
 
 				if (loan.nfillers == LEND_FILLERS)
 					return false;
-				loan.nfillers++;
+				filler = loan.filler[loan.nfillers++];
 				size = kbatch_write_filler(filler, &header);
 				n = Min(size - at->filler_sent, want - loan.total);
 				add(at, NULL, filler + at->filler_sent, n);

@@ -329,11 +329,14 @@ new_page(Relation rel, BlockNumber block)
 	return ReadBufferExtended(rel, MAIN_FORKNUM, block, RBM_ZERO_AND_LOCK, NULL);
 }
 
-/* Gives the partition its header page; KLOG_NO_EXTENT when there's no room. */
+/*
+ * Gives the partition its header page; KLOG_NO_EXTENT when there's no room.  It is empty, and begins
+ * at 0, until its first segment says where: there may be no room for that one.
+ */
 static KLogResult
-create_partition(Relation rel, KLogPartition *part, int64 log_start)
+create_partition(Relation rel, KLogPartition *part)
 {
-	xl_klog_partition xlrec = {.log_start = log_start,.partition = part->partition};
+	xl_klog_partition xlrec = {.log_start = 0,.partition = part->partition};
 	Buffer		meta_buffer = klog_buffer_get(rel, KLOG_META_BLOCK, BUFFER_LOCK_EXCLUSIVE);
 	Page		meta = BufferGetPage(meta_buffer);
 	Buffer		bitmap = InvalidBuffer;
@@ -361,7 +364,7 @@ create_partition(Relation rel, KLogPartition *part, int64 log_start)
 	START_CRIT_SECTION();
 	klog_page_meta_partition(meta, part->partition, unit);
 	MarkBufferDirty(meta_buffer);
-	klog_page_init_partition(BufferGetPage(buffer), part->partition, log_start);
+	klog_page_init_partition(BufferGetPage(buffer), part->partition, xlrec.log_start);
 	MarkBufferDirty(buffer);
 	if (BufferIsValid(bitmap))
 	{
@@ -488,7 +491,7 @@ klog_segment_open(Relation rel, KLogPartition *part, int32 partitions, int64 fir
 		block = klog_page_partition_block(&meta, part->partition);
 		if (block != InvalidBlockNumber)
 			klog_grow_to_used(rel, block);
-		result = create_partition(rel, part, first_offset);
+		result = create_partition(rel, part);
 		if (result != KLOG_OK)
 			return result;
 		buffer = klog_partition_header(rel, part->partition, BUFFER_LOCK_EXCLUSIVE);

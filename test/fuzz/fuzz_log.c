@@ -1,19 +1,21 @@
 /*
  * fuzz_log.c
- *		The log: appends, transactions, reads, searches, RESOLVE, checks and new starts in any order,
- *		on sound pages and on broken ones.
+ *		The log: appends, transactions, reads, searches, RESOLVE, checks and new starts in any
+ *		order, on sound pages and on broken ones.
  *
  * Input: a byte of flags, then operations (an opcode, and its arguments).
  *
  * Sound pages: each WAL record is replayed at once into copies of its pages, which must then be
- * equal; what is read must be what was appended; klog_check() must find nothing; what is known after
- * a new start must be what was known before.
+ * equal; what is read must be what was appended, copied or lent; klog_check() must find nothing;
+ * what is known after a new start must be what was known before.
  *
  * Broken pages: before the operations and between them bytes of the pages are changed.  Then
  * everything may fail with an error, but nothing may leave its page, go round for ever, take much
  * memory, or extend the file to where a page said that something is.
  */
 #include "fuzz_input.h"
+
+#include <sys/uio.h>
 
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -282,6 +284,52 @@ check_read(int partition, const KLogRead *r, const uint8 *buf)
 	}
 }
 
+/* The bytes of a read, lent from their pages, a few at a time; must be those that were copied. */
+static void
+lend(KLogPartition *part, const KLogRead *r, Input *in)
+{
+	KLogSpan	span = {r->begin.segment, r->begin.page, r->begin.pos};
+	uint8		step = take8(in);
+	Size		at = 0;
+
+	span.remaining = r->len;
+	for (int loans = 0; span.remaining > 0 && loans < 2000; loans++)
+	{
+		struct iovec iov[KLOG_LEND_MAX];
+		int			niov = 1 + step % KLOG_LEND_MAX;
+		KLogPosition cold;
+		KLogResult	result = klog_lend(rel, part, &span, step & 1 ? 100000 : 1 + step * 16, iov,
+									   &niov, &cold);
+		Size		lent = 0;
+
+		if (result != KLOG_OK)
+		{
+			if (!broken && result != KLOG_COLD)
+				fake_fail("what was read cannot be lent: %d", result);
+			break;
+		}
+		if (niov < 1 || niov > KLOG_LEND_MAX)
+			fake_fail("a loan of %d runs", niov);
+		for (int i = 0; i < niov; i++)
+		{
+			if (iov[i].iov_len > r->len - at - lent)
+				fake_fail("more is lent than was read");
+			if (memcmp(iov[i].iov_base, r->buf + at + lent, iov[i].iov_len) != 0 && !broken)
+				fake_fail("what is lent is not what was read");
+			lent += iov[i].iov_len;
+		}
+		/* the socket takes all of it, or a part */
+		if (step & 2)
+			lent = lent - lent * (step % 5) / 8;
+		klog_lend_end(&span, lent);
+		at += lent;
+		if (span.remaining != r->len - at)
+			fake_fail("a span has lost count");
+		if (lent == 0)
+			step = 0xF9;
+	}
+}
+
 static void
 read_log(Input *in)
 {
@@ -325,6 +373,8 @@ read_log(Input *in)
 		if (result != KLOG_OK)
 			break;
 		check_read(partition, &r, r.buf);
+		if ((flags & 4) != 0 && r.len > 0 && r.begin.page != 0)
+			lend(part, &r, in);
 		if (r.len == 0 && r.next_offset == r.offset)
 			break;
 		if (r.next_offset < r.offset && !broken)
@@ -408,8 +458,8 @@ sample(Input *in)
 	Size		len;
 	int32		partition;
 
-	if (klog_read_block(rel, take16(in) % (fake_blocks(0) + 2), buf, sizeof(buf), &len, &partition) &&
-		len > sizeof(buf))
+	if (klog_read_block(rel, take16(in) % (fake_blocks(0) + 2), buf, sizeof(buf), &len,
+						&partition) && len > sizeof(buf))
 		fake_fail("more was read from a block than there was room for");
 }
 
@@ -580,7 +630,7 @@ final_look(void *arg)
 	(void) klog_resolve(rel);
 	for (int i = 0; i < PARTITIONS; i++)
 	{
-		uint8		program[] = {i, 7, 0, 0, 4};
+		uint8		program[] = {i, 7, 4, 0, 4, 0x13, 0x27, 0x3A, 0xFF};
 		Input		in = {program, sizeof(program)};
 
 		read_log(&in);
@@ -744,7 +794,7 @@ put_operation(Output *out)
 			put(out, 5, 1);
 			put(out, below(out, PARTITIONS), 1);
 			put(out, below(out, 8), 1);
-			put(out, below(out, 4), 1);
+			put(out, below(out, 2) ? 4 : below(out, 8), 1);
 			put(out, below(out, 40), 1);
 			put(out, below(out, 6), 1);
 			put(out, below(out, 5), 1);

@@ -283,7 +283,8 @@ LLVMFuzzerCustomMutator(uint8 *data, size_t size, size_t max_size, unsigned int 
 			put_block(&out, KLOG_PAGE_BITMAP, WILL_INIT, NULL, 0);
 			break;
 		case XLOG_KLOG_PARTITION:
-			PUT_MAIN(3, xl_klog_partition xlrec = {0, (int32) number(&out), number(&out), number(&out)});
+			PUT_MAIN(3, xl_klog_partition xlrec = {0, (int32) number(&out), number(&out),
+				number(&out)});
 			put_block(&out, KLOG_PAGE_META, 0, NULL, 0);
 			put_block(&out, KLOG_PAGE_PARTITION, WILL_INIT, NULL, 0);
 			put_block(&out, KLOG_PAGE_BITMAP, 0, NULL, 0);

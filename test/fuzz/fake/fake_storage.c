@@ -324,7 +324,9 @@ fake_storage_reset(void)
 	fake_full_pages = 0;
 	fake_replay = true;
 	fake_replayed = 0;
-	insert_lsn = flush_lsn = 0x1000000;
+	/* never goes back, since somebody may remember one from the input before */
+	insert_lsn = Max(insert_lsn, 0x1000000);
+	flush_lsn = insert_lsn;
 }
 
 void

@@ -182,7 +182,8 @@ JsonbIteratorNext(JsonbIterator **itp, JsonbValue *value, bool skip_nested)
 }
 
 JsonbValue *
-getKeyJsonValueFromContainer(JsonbContainer *container, const char *name, int len, JsonbValue *result)
+getKeyJsonValueFromContainer(JsonbContainer *container, const char *name, int len,
+							 JsonbValue *result)
 {
 	JsonbValue *values = values_of(container);
 
@@ -250,7 +251,8 @@ JsonbValueToJsonb(JsonbValue *object)
 
 	for (int i = 0; i < n; i++)
 	{
-		JsonbValue *pair[2] = {&object->val.object.pairs[i].key, &object->val.object.pairs[i].value};
+		JsonbPair  *from = &object->val.object.pairs[i];
+		JsonbValue *pair[2] = {&from->key, &from->value};
 
 		for (int k = 0; k < 2; k++)
 		{
