@@ -108,7 +108,8 @@ FUZZ_OBJS = $(FUZZ_SRC:%.c=build/fuzz/%.o)
 FUZZ_FAKE = $(patsubst %.c,build/fuzz/%.o,$(sort $(wildcard test/fuzz/fake/*.c)))
 FUZZ_PROGRAMS = $(patsubst test/fuzz/%.c,build/fuzz/%,$(sort $(wildcard test/fuzz/fuzz_*.c)))
 # System calls that a fuzzer answers itself.
-FUZZ_WRAP = accept4 clock_gettime close epoll_create1 epoll_ctl epoll_wait readv sendmsg setsockopt
+FUZZ_WRAP = accept4 clock_gettime close epoll_create1 epoll_ctl epoll_wait getsockname readv \
+	sendmsg setsockopt
 
 fuzz-programs: $(FUZZ_PROGRAMS)
 
@@ -128,7 +129,7 @@ build/fuzz/fake.a: $(FUZZ_FAKE)
 	@rm -f $@
 	$(AR) crs $@ $^
 
-build/fuzz/fuzz_net: FUZZ_LDFLAGS = $(FUZZ_WRAP:%=-Wl,--wrap=%)
+build/fuzz/fuzz_broker: FUZZ_LDFLAGS = $(FUZZ_WRAP:%=-Wl,--wrap=%)
 
 build/fuzz/fuzz_%: build/fuzz/test/fuzz/fuzz_%.o build/fuzz/ours.a build/fuzz/fake.a
 	$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer $(FUZZ_LDFLAGS) -o $@ $< -Wl,--start-group \

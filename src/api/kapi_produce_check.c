@@ -402,19 +402,20 @@ void
 kapi_produce(KRequest * req)
 {
 	const		KProduceRequest *body = req->body;
+	const		KTopic **topics;
+	int16	   *errors;
 	KProduceWork *work;
 	int32		k = 0;
 
 	/*
 	 * All topics must be to be had before the first batch is queued: the queue's order is the
-	 * answer's.
+	 * answer's.  Looked up once: a topic that does not exist may be busy the next time.
 	 */
+	topics = palloc_extended(Max(body->topic_data.count, 1) * sizeof(KTopic *), MCXT_ALLOC_HUGE);
+	errors = palloc_extended(Max(body->topic_data.count, 1) * sizeof(int16), MCXT_ALLOC_HUGE);
 	for (int32 i = 0; i < body->topic_data.count; i++)
 	{
-		const		KTopic *topic;
-		int16		error;
-
-		if (!find_topic(req, &body->topic_data.items[i], &topic, &error))
+		if (!find_topic(req, &body->topic_data.items[i], &topics[i], &errors[i]))
 		{
 			kapi_retry(req, kapi_produce);
 			return;
@@ -434,14 +435,10 @@ kapi_produce(KRequest * req)
 	for (int32 i = 0; i < body->topic_data.count; i++)
 	{
 		KProduceRequestTopic *in = &body->topic_data.items[i];
-		const		KTopic *topic;
-		int16		error;
 
-		if (!find_topic(req, in, &topic, &error))
-			elog(ERROR, "topic lookup failed within a turn");
 		for (int32 p = 0; p < in->partition_data.count; p++, k++)
-			take_partition(&work->batches[work->slots[k]], topic, &in->partition_data.items[p],
-						   error);
+			take_partition(&work->batches[work->slots[k]], topics[i],
+						   &in->partition_data.items[p], errors[i]);
 	}
 	for (int i = 0; i < work->nbatches; i++)
 	{

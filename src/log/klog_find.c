@@ -252,21 +252,19 @@ first_offset_by_time(Relation rel, KLogPartition *part, KLogSegment *seg, uint32
 		BlockNumber block = klog_segment_block(rel, part, seg, mid);
 		Buffer		buffer;
 		Page		page;
-		KLogPageTag *tag;
 
 		if (block == InvalidBlockNumber || !may_look(rel, seg, mid, block, cold))
 			return -1;
 		buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
 		page = BufferGetPage(buffer);
-		tag = KLogPageGetTag(page);
 		if (!klog_page_is(page, KLOG_PAGE_DATA, part->partition, seg->entry.segment, mid))
 		{
 			UnlockReleaseBuffer(buffer);
 			return -1;
 		}
-		if (tag->max_timestamp >= timestamp)
+		if (KLogPageGetTag(page)->max_timestamp >= timestamp)
 		{
-			offset = tag->base_offset;
+			offset = KLogPageGetTag(page)->base_offset;
 			high = mid;
 		}
 		else

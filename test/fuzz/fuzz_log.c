@@ -73,8 +73,8 @@ static Relation rel;
 static bool
 expected(int elevel, int code, const char *message)
 {
-	if (elevel > ERROR)
-		return false;
+	if (elevel != ERROR)
+		return elevel < ERROR;
 	if (code == ERRCODE_DISK_FULL || code == ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
 		return true;
 	/* with broken pages, what says that they are; not "invalid memory alloc request size" */

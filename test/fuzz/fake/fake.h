@@ -47,7 +47,7 @@ extern int	fake_contexts(const char *name);
 extern int	fake_busy;
 extern bool fake_chance(int percent);
 
-/* Asked of each ERROR, PANIC and FATAL; false: it is a finding.  NULL: all are. */
+/* Asked of each message from LOG on; false: it is a finding.  NULL: all errors are. */
 extern bool (*fake_error_expected) (int elevel, int code, const char *message);
 
 /* Runs it; false: an error ended it, and what the server lets go of then has been let go. */

@@ -52,6 +52,7 @@ int			kguc_producer_id_expiration = 86400000;
 int			kguc_max_fetch_sessions = 64;
 int			kguc_produce_buffer_size = 64;
 bool		kguc_test_ack_before_flush;
+int			kguc_test_fetch_session_age;
 
 const KAdvertised *
 kguc_advertised_find(const char *protocol)
@@ -251,6 +252,12 @@ kcluster_id(void)
 
 int32
 kepoch_current(void)
+{
+	return 3;
+}
+
+int32
+kepoch_latest(void)
 {
 	return 3;
 }

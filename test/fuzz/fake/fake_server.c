@@ -53,6 +53,7 @@ typedef struct FakeContext
 MemoryContext CurrentMemoryContext;
 MemoryContext TopMemoryContext;
 MemoryContext TopTransactionContext;
+MemoryContext CurTransactionContext;
 MemoryContext ErrorContext;
 
 Size		fake_memory_limit;
@@ -448,7 +449,12 @@ errfinish(const char *filename, int lineno, const char *funcname)
 		fprintf(stderr, "%d: %s (%s:%d)\n", elevel, errors[nested].message, filename, lineno);
 	nested--;
 	if (elevel < ERROR)
+	{
+		if (elevel >= LOG && fake_error_expected != NULL &&
+			!fake_error_expected(elevel, code, errors[nested + 1].message))
+			fake_fail("LOG %s (%s:%d)", errors[nested + 1].message, filename, lineno);
 		return;
+	}
 	if (CritSectionCount > 0)
 		fake_fail("error in a critical section: %s", errors[nested + 1].message);
 	if (fake_error_expected == NULL ||
@@ -664,6 +670,46 @@ pg_usleep(long microsec)
 	fake_clock_us += microsec;
 }
 
+volatile sig_atomic_t postmaster_possibly_dead;
+int			MyProcPid = 1;
+int			max_safe_fds = 1000;
+
+bool
+PostmasterIsAliveInternal(void)
+{
+	return true;
+}
+
+void
+ReserveExternalFD(void)
+{
+}
+
+void
+on_shmem_exit(pg_on_exit_callback function, Datum arg)
+{
+}
+
+/* A turn of the loop never sleeps here. */
+WaitEventSet *
+CreateWaitEventSet(MemoryContext context, int nevents)
+{
+	return NULL;
+}
+
+int
+AddWaitEventToSet(WaitEventSet *set, uint32 events, pgsocket fd, Latch *l, void *user_data)
+{
+	return 0;
+}
+
+int
+WaitEventSetWait(WaitEventSet *set, long timeout, WaitEvent *occurred, int nevents,
+				 uint32 wait_event_info)
+{
+	fake_fail("a sleep");
+}
+
 static Latch latch;
 Latch	   *MyLatch = &latch;
 
@@ -713,7 +759,7 @@ fake_transaction_begin(void)
 	in_transaction = true;
 	TopTransactionContext = AllocSetContextCreate(TopMemoryContext, "transaction",
 												  ALLOCSET_DEFAULT_SIZES);
-	CurrentMemoryContext = TopTransactionContext;
+	CurrentMemoryContext = CurTransactionContext = TopTransactionContext;
 }
 
 void
@@ -729,7 +775,7 @@ fake_transaction_end(bool commit)
 	CurrentMemoryContext = TopMemoryContext;
 	if (TopTransactionContext != NULL)
 		MemoryContextDelete(TopTransactionContext);
-	TopTransactionContext = NULL;
+	TopTransactionContext = CurTransactionContext = NULL;
 	in_transaction = false;
 }
 
@@ -1066,4 +1112,16 @@ fake_begin(uint64 seed)
 	nested = -1;
 	XactLastCommitEnd = 0;
 	memset(fake_xacts, 0, sizeof(fake_xacts));
+}
+
+/*
+ * What is left of an input is counted by contexts; looking for leaks among all memory would take
+ * most of the time.
+ */
+extern const char *__asan_default_options(void);
+
+const char *
+__asan_default_options(void)
+{
+	return "detect_leaks=0";
 }
