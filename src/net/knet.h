@@ -63,7 +63,7 @@ typedef struct KNetHandlers
 	 */
 	long		(*turn_end) (bool idle);
 
-	/* The answers have left, as far as the sockets took them. */
+	/* The answers have left, as far as the sockets took them; the last call of a turn. */
 	void		(*turn_close) (void);
 } KNetHandlers;
 

@@ -366,11 +366,15 @@ knet_close_after_answers(KConn *conn)
 		knet_conn_interest(conn);
 }
 
-/* The end of a turn: tell of the dead, and free those that nobody points to. */
-void
+/*
+ * The end of a turn: tell of the dead, and free those that nobody points to.  True: the user was
+ * told of some.
+ */
+bool
 knet_conn_bury(void)
 {
 	dlist_head	dead;
+	bool		told = false;
 
 	dlist_init(&dead);
 	while (!dlist_is_empty(&knet_loop.dead))
@@ -384,12 +388,14 @@ knet_conn_bury(void)
 		{
 			conn->reported = true;
 			knet_loop.handlers.closed(conn);
+			told = true;
 		}
 		dlist_delete(&conn->node);
 		conn->in_dead = false;
 		if (conn->nslots == 0)
 			pfree(conn);
 	}
+	return told;
 }
 
 /*

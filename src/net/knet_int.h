@@ -176,7 +176,7 @@ extern void knet_conn_event(KConn *conn, uint32 events);
 extern void knet_conn_go_on(KConn *conn);
 extern void knet_conn_balance(KConn *conn);
 extern void knet_conn_kill(KConn *conn, const char *why);
-extern void knet_conn_bury(void);
+extern bool knet_conn_bury(void);
 extern void knet_conn_starved(void);
 extern void knet_conn_drain_all(void);
 

@@ -235,8 +235,11 @@ knet_turn(void)
 	idle = !knet_busy() && epoll_wait(knet_loop.epoll_fd, &event, 1, 0) == 0;
 	ms = knet_loop.handlers.turn_end(idle);
 	knet_send_dirty();
+
+	/* what is told here may give the user work after it has said how long we may sleep */
+	if (knet_conn_bury())
+		idle = false;
 	knet_loop.handlers.turn_close();
-	knet_conn_bury();
 
 	return idle && !knet_busy() ? ms : 0;
 }
