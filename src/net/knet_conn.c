@@ -675,7 +675,7 @@ knet_conn_go_on(KConn *conn)
 	dlist_delete(&conn->ready_node);
 	conn->in_ready = false;
 	used = knet_conn_consume(conn,
-							 conn->rest != NULL ? conn->rest + conn->rest_off : NULL,
+							 conn->rest != NULL ? conn->rest + conn->rest_off : scratch,
 							 conn->rest != NULL ? conn->rest_len - conn->rest_off : 0);
 	if (conn->dead || conn->closing)
 		return;
