@@ -393,18 +393,25 @@ find(Input *in)
 	int64		limit = klog_high_watermark(part);
 	KLogPosition cold;
 	KLogPosition *coldp = flags & 1 ? &cold : NULL;
+	KLogSearch	search = {0};
+	KLogSearch *searchp = flags & 1 ? &search : NULL;
 	KLogEpochEnd end;
 	KLogFound	found;
 
 	switch (flags / 2 % 4)
 	{
 		case 0:
-			found = klog_find_timestamp(rel, part, value, limit, coldp);
-			if (!broken && found.offset >= 0 && (found.timestamp < value || found.offset >= limit))
+			do
+				found = klog_find_timestamp(rel, part, value, limit, searchp);
+			while (search.more);
+			if (!broken && search.cold.page == 0 && found.offset >= 0 &&
+				(found.timestamp < value || found.offset >= limit))
 				fake_fail("a record was found by time that is not what was looked for");
 			break;
 		case 1:
-			(void) klog_find_max_timestamp(rel, part, limit, coldp);
+			do
+				found = klog_find_max_timestamp(rel, part, limit, searchp);
+			while (search.more);
 			break;
 		case 2:
 			(void) klog_epoch_at(rel, part, value, coldp);
