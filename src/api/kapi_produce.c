@@ -87,8 +87,8 @@ kapi_produce_error(KProduceBatch *batch, int16 error, const char *message)
 }
 
 /* acks=0 has no answer; its errors close the connection so that the client learns of them. */
-void
-kapi_produce_answer(KRequest * req)
+static void
+produce_answer(KRequest * req)
 {
 	KProduceWork *work = req->work;
 
@@ -107,7 +107,7 @@ kapi_produce_fail(KRequest * req, int16 error)
 
 	for (int i = 0; i < work->nbatches; i++)
 		kapi_produce_error(&work->batches[i], error, NULL);
-	kapi_produce_answer(req);
+	produce_answer(req);
 }
 
 /* ------------------------------------------------------------------------
@@ -193,12 +193,16 @@ kapi_produce_end(KRequest * req)
 			dequeue(&work->batches[i]);
 	}
 	req->held = false;
+	if (work != NULL)
+		kapi_produce_check_end(req);
 }
 
 bool
 kapi_produce_keep(KRequest * req)
 {
-	return req->held;
+	KProduceWork *work = req->work;
+
+	return req->held || (work != NULL && work->checking);
 }
 
 /* ------------------------------------------------------------------------
@@ -471,7 +475,7 @@ produce_durable(KRequest * req)
 		if (batch->lsn > reached)
 			kapi_produce_error(batch, KERR_REQUEST_TIMED_OUT, NULL);
 	}
-	kapi_produce_answer(req);
+	produce_answer(req);
 }
 
 static void
@@ -485,9 +489,22 @@ produce_appended(KRequest * req)
 	if (work->acks == 0 || req->conn->gone || XLogRecPtrIsInvalid(work->lsn) ||
 		kguc_test_ack_before_flush)
 	{
-		kapi_produce_answer(req);
+		produce_answer(req);
 		return;
 	}
 	kapi_wait_lsn(req, work->lsn, work->acks != 1, produce_durable);
 	kapi_wait_until(req, work->deadline, produce_durable);
+}
+
+void
+kapi_produce_checked(KRequest * req)
+{
+	KProduceWork *work = req->work;
+
+	req->ordered = true;
+	if (work->pending == 0)
+	{
+		req->held = false;
+		produce_appended(req);
+	}
 }

@@ -7,7 +7,7 @@
 #define KAPI_PRODUCE_H
 
 #include "api/kapi_request.h"
-#include "batch/kbatch.h"
+#include "batch/kbatch_check.h"
 
 typedef struct KProduceQueue KProduceQueue;
 
@@ -38,6 +38,11 @@ typedef struct KProduceWork
 	KProduceBatch *batches;		/* one for each partition of the answer */
 	int			nbatches;
 	int32	   *slots;			/* which of them each partition of the request is */
+	int			checked;		/* of them, and queued or refused */
+	bool		checking;		/* counts as one that is pending */
+	KBatchCheck *check;			/* of the next one, while it is not done */
+	bool		waits;			/* for the codec of large batches */
+	bool		resumed;		/* has waited for another turn */
 	int			pending;		/* not appended yet */
 	bool		failed;			/* some partition has an error */
 	XLogRecPtr	lsn;			/* of the last of its batches */
@@ -48,6 +53,9 @@ typedef struct KProduceWork
 /* Makes req->work and the frame of its answer, each partition without an error. */
 extern KProduceWork *kapi_produce_work(KRequest *req);
 
+/* The request is finished: it does not check any longer. */
+extern void kapi_produce_check_end(KRequest *req);
+
 /* ---- kapi_produce.c ---- */
 
 /* The partition has failed; message: NULL or a string as long-lived as the request. */
@@ -56,7 +64,7 @@ extern void kapi_produce_error(KProduceBatch *batch, int16 error, const char *me
 /* Puts a checked batch into the queue of its partition. */
 extern void kapi_produce_enqueue(KProduceBatch *batch, Oid relid, int32 partition);
 
-/* Answers, when no batch is pending. */
-extern void kapi_produce_answer(KRequest *req);
+/* All batches are checked: answers as soon as none is pending. */
+extern void kapi_produce_checked(KRequest *req);
 
 #endif							/* KAPI_PRODUCE_H */

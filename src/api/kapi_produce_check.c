@@ -8,20 +8,39 @@
 #include "postgres.h"
 
 #include "batch/kbatch_build.h"
+#include "portability/instr_time.h"
 #include "utils/memutils.h"
 
 #include "api/kapi_produce.h"
+#include "api/kapi_wait.h"
 
 /* The least time that an answer may take, whatever the client's timeout: a flush takes its time. */
 #define MIN_TIMEOUT		500		/* ms */
 
 /* What a batch may be decompressed to, to be compressed anew. */
-#define MAX_RECOMPRESS	((size_t) 256 * 1024 * 1024)
+#define MAX_RECOMPRESS	MaxAllocSize
 
 /* So many of a batch's bad records are told in its error message, as in Kafka. */
 #define MAX_TOLD		3
 
+/*
+ * A batch that becomes more than this is checked little by little, one such at a time, and one
+ * slice a turn.  Small ones in one go, as long as a turn's share lasts.
+ */
+#define CHECK_AT_ONCE	((size_t) 4 * 1024 * 1024)
+#define CHECK_SLICE		((size_t) 512 * 1024)
+#define CHECK_SLICE_US	5000
+#define CHECK_TURN		((size_t) 16 * 1024 * 1024)
+
 static KCodec * codec;
+
+/* The codec that is in the middle of a large batch, and whose. */
+static KCodec * large_codec;
+static KRequest * large_owner;
+
+/* What was decompressed in this turn, for requests that are new and for those that have waited. */
+static uint64 share_turn;
+static size_t share_used[2];
 
 /* ------------------------------------------------------------------------
  * The answer's frame
@@ -275,37 +294,125 @@ refuse(KProduceBatch *batch, KBatchResult result, const char *message)
 		batch->out->log_start_offset = log_start_offset(batch->topic, batch->in->index);
 }
 
-/* Checks one partition's batch; queues it, or sets the partition's error. */
 static void
-take_batch(KProduceBatch *batch)
+make_codec(KCodec * *which)
 {
-	const		KTopic *topic = batch->topic;
-	KBatchPolicy policy;
-	KBatchVerdict verdict;
-	KBatchResult result;
-	int64		now = kapi_wall_clock();
-	int			type;
-
-	if (codec == NULL && (codec = kcodec_create(&kallocator_malloc)) == NULL)
+	if (*which == NULL && (*which = kcodec_create(&kallocator_malloc)) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory")));
-	batch->log.data = unconstify(uint8 *, batch->in->records.data);
-	batch->log.len = (uint32) kbatch_size(&batch->header);
+}
 
-	kbatch_policy_init(&policy, now);
+/* Goes on for a few milliseconds. */
+static KBatchResult
+check_slice(KBatchCheck *check)
+{
+	instr_time	start;
+	instr_time	now;
+	KBatchResult result;
+
+	INSTR_TIME_SET_CURRENT(start);
+	do
+	{
+		result = kbatch_check_step(check, CHECK_SLICE);
+		INSTR_TIME_SET_CURRENT(now);
+		INSTR_TIME_SUBTRACT(now, start);
+	} while (result == KBATCH_AGAIN && INSTR_TIME_GET_MICROSEC(now) < CHECK_SLICE_US);
+	return result;
+}
+
+/*
+ * Checks the next batch as far as that can be done in this turn; KBATCH_AGAIN: there has to be
+ * another one.
+ */
+static KBatchResult
+check_batch(KProduceBatch *batch)
+{
+	KRequest   *req = batch->req;
+	KProduceWork *work = req->work;
+	const KTopic *topic = batch->topic;
+	size_t	   *used = &share_used[work->resumed ? 1 : 0];
+	KBatchPolicy policy;
+	KBatchResult result;
+
+	if (large_owner == req)
+	{
+		result = check_slice(work->check);
+		if (result != KBATCH_AGAIN)
+			large_owner = NULL;
+		return result;
+	}
+	if (share_turn != kapi_turn())
+	{
+		share_turn = kapi_turn();
+		share_used[0] = share_used[1] = 0;
+	}
+	if (kbatch_codec(&batch->header) != KCODEC_NONE &&
+		(*used >= CHECK_TURN || (work->waits && large_owner != NULL)))
+		return KBATCH_AGAIN;
+	work->waits = false;
+
+	make_codec(&codec);
+	make_codec(&large_codec);
+	kbatch_policy_init(&policy, kapi_wall_clock());
 	policy.max_batch_bytes = topic->config.max_message_bytes;
+	policy.max_record_bytes = kbatch_max_record_bytes(batch->log.len);
 	policy.keys_required = topic->config.cleanup_compact;
 	policy.log_append_time = topic->config.log_append_time;
 	policy.timestamp_before_max = topic->config.timestamp_before_max_ms;
 	policy.timestamp_after_max = topic->config.timestamp_after_max_ms;
-	result = kbatch_validate(batch->log.data, batch->log.len, &policy, codec, &verdict);
+	result = kbatch_check_begin(work->check, batch->log.data, batch->log.len, &policy, codec);
+	if (result != KBATCH_OK)
+		return result;
+	result = kbatch_check_step(work->check, CHECK_AT_ONCE);
+	*used += work->check->source.total;
+	if (result == KBATCH_AGAIN && large_owner == NULL)
+	{
+		KCodec	   *spare = large_codec;
+
+		large_codec = codec;
+		codec = spare;
+		large_owner = req;
+	}
+	else if (result == KBATCH_AGAIN)
+		work->waits = true;		/* begins anew, when the other one is done */
+	return result;
+}
+
+void
+kapi_produce_check_end(KRequest * req)
+{
+	if (large_owner == req)
+		large_owner = NULL;
+	((KProduceWork *) req->work)->checking = false;
+}
+
+/*
+ * Checks one partition's batch; queues it, or sets the partition's error. False: it needs
+ * another turn.
+ */
+static bool
+take_batch(KProduceBatch *batch)
+{
+	const KTopic *topic = batch->topic;
+	KProduceWork *work = batch->req->work;
+	const KBatchVerdict *verdict = &work->check->verdict;
+	KBatchResult result;
+	int64		now = kapi_wall_clock();
+	int			type;
+
+	batch->log.data = unconstify(uint8 *, batch->in->records.data);
+	batch->log.len = (uint32) kbatch_size(&batch->header);
+
+	result = check_batch(batch);
+	if (result == KBATCH_AGAIN)
+		return false;
 	if (result != KBATCH_OK)
 	{
-		refuse(batch, result, verdict.message);
-		if (verdict.record_error_count > 0)
-			refuse_records(batch, &policy, &verdict);
-		return;
+		refuse(batch, result, verdict->message);
+		if (verdict->record_error_count > 0)
+			refuse_records(batch, &work->check->policy, verdict);
+		return true;
 	}
 
 	type = topic_codec(&topic->config, &batch->header);
@@ -317,19 +424,20 @@ take_batch(KProduceBatch *batch)
 		if (result != KBATCH_OK)
 		{
 			refuse(batch, result, NULL);
-			return;
+			return true;
 		}
 	}
 	batch->append_time = topic->config.log_append_time ? now : -1;
 	kbatch_set_max_timestamp(batch->log.data, batch->log.len, topic->config.log_append_time,
-							 topic->config.log_append_time ? now : verdict.max_timestamp);
+							 topic->config.log_append_time ? now : verdict->max_timestamp);
 	batch->log.last_offset_delta = batch->header.last_offset_delta;
-	batch->log.max_timestamp = topic->config.log_append_time ? now : verdict.max_timestamp;
+	batch->log.max_timestamp = topic->config.log_append_time ? now : verdict->max_timestamp;
 	batch->leader_epoch = kepoch_current();
 	batch->partitions = topic->partitions;
 	batch->segment_bytes = topic->config.segment_bytes;
 	batch->segment_ms = topic->config.segment_ms;
 	kapi_produce_enqueue(batch, topic->relid, batch->in->index);
+	return true;
 }
 
 /* ------------------------------------------------------------------------
@@ -398,6 +506,73 @@ take_partition(KProduceBatch *batch, const KTopic * topic, const KProduceRequest
 	batch->in = in;
 }
 
+static void check_again(KRequest * req);
+
+/* Checks and queues batches; comes back in the next turn if it has done enough. */
+static void
+check_batches(KRequest * req)
+{
+	const KProduceRequest *body = req->body;
+	KProduceWork *work = req->work;
+
+	for (; work->checked < work->nbatches; work->checked++)
+	{
+		KProduceBatch *batch = &work->batches[work->checked];
+
+		if (batch->out->error_code != 0)
+			continue;
+		if (work->acks < -1 || work->acks > 1)
+			kapi_produce_error(batch, KERR_INVALID_REQUIRED_ACKS, NULL);
+		else if (!take_batch(batch))
+		{
+			work->resumed = true;
+			kapi_wait_turn(req, check_again);
+			return;
+		}
+	}
+	work->checking = false;
+	work->pending--;
+	work->deadline = kapi_now() + Max(body->timeout_ms, MIN_TIMEOUT);
+	kapi_produce_checked(req);
+}
+
+/* In another turn a topic may be gone, or be another one. */
+static void
+check_again(KRequest * req)
+{
+	const KProduceRequest *body = req->body;
+	KProduceWork *work = req->work;
+	int32		k = 0;
+
+	for (int32 i = 0; i < body->topic_data.count; i++)
+	{
+		KProduceRequestTopic *in = &body->topic_data.items[i];
+		const KTopic *topic;
+		int16		error;
+
+		if (!find_topic(req, in, &topic, &error))
+		{
+			kapi_wait_retry(req, check_again);
+			return;
+		}
+		for (int32 p = 0; p < in->partition_data.count; p++, k++)
+		{
+			KProduceBatch *batch = &work->batches[work->slots[k]];
+
+			if (work->slots[k] < work->checked)
+				continue;
+			batch->topic = topic;
+			if (error == 0 && batch->in->index >= topic->partitions)
+				error = KERR_UNKNOWN_TOPIC_OR_PARTITION;
+			if (error != 0)
+				kapi_produce_error(batch, error, NULL);
+		}
+	}
+	if (large_owner == req && work->batches[work->checked].out->error_code != 0)
+		large_owner = NULL;
+	check_batches(req);
+}
+
 void
 kapi_produce(KRequest * req)
 {
@@ -440,18 +615,8 @@ kapi_produce(KRequest * req)
 			take_partition(&work->batches[work->slots[k]], topics[i],
 						   &in->partition_data.items[p], errors[i]);
 	}
-	for (int i = 0; i < work->nbatches; i++)
-	{
-		KProduceBatch *batch = &work->batches[i];
-
-		if (batch->out->error_code != 0)
-			continue;
-		if (work->acks < -1 || work->acks > 1)
-			kapi_produce_error(batch, KERR_INVALID_REQUIRED_ACKS, NULL);
-		else
-			take_batch(batch);
-	}
-	req->ordered = true;
-	if (work->pending == 0)
-		kapi_produce_answer(req);
+	work->check = palloc(sizeof(KBatchCheck));
+	work->checking = true;
+	work->pending++;
+	check_batches(req);
 }

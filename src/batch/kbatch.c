@@ -42,6 +42,7 @@ kbatch_result_error_code(KBatchResult result)
 			return 76;			/* UNSUPPORTED_COMPRESSION_TYPE */
 		case KBATCH_TOO_LARGE:
 			return 10;			/* MESSAGE_TOO_LARGE */
+		case KBATCH_AGAIN:
 		case KBATCH_NO_MEMORY:
 			break;
 	}

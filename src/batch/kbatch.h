@@ -73,7 +73,8 @@ typedef enum KBatchResult
 	KBATCH_UNSUPPORTED_VERSION, /* magic 0 or 1 */
 	KBATCH_UNSUPPORTED_COMPRESSION,
 	KBATCH_TOO_LARGE,
-	KBATCH_NO_MEMORY
+	KBATCH_NO_MEMORY,
+	KBATCH_AGAIN				/* kbatch_check_step: not done yet */
 } KBatchResult;
 
 /*
@@ -216,6 +217,12 @@ typedef struct KBatchPolicy
 	int64		timestamp_before_max;	/* message.timestamp.before.max.ms */
 	int64		timestamp_after_max;	/* message.timestamp.after.max.ms */
 } KBatchPolicy;
+
+/*
+ * What the records of a batch of so many bytes may become: 256 MB, or a hundred times as much as
+ * they are, but less than 1 GB.
+ */
+extern size_t kbatch_max_record_bytes(size_t size);
 
 /* Kafka's defaults, and a limit of 256 MB on the decompressed records */
 extern void kbatch_policy_init(KBatchPolicy *policy, int64 now);

@@ -18,6 +18,15 @@
 /* address of what is not null and yet has no address of its own */
 static const uint8 nowhere[1];
 
+/* steps of krecord_read, before each of which it may have paused */
+enum
+{
+	READ_LENGTH,
+	PASS_KEY,
+	PASS_VALUE,
+	READ_HEADERS
+};
+
 static bool
 fail(KRecordSource *source, KBatchResult result, const char *message)
 {
@@ -37,6 +46,9 @@ source_init(KRecordSource *source, const uint8 *data, size_t len, KCodec *stream
 	source->left = 0;
 	source->stream = stream;
 	source->total = len;
+	source->pause_at = SIZE_MAX;
+	source->step = READ_LENGTH;
+	source->skip = 0;
 	source->message = NULL;
 	source->result = KBATCH_OK;
 }
@@ -195,70 +207,86 @@ read_varint(KRecordSource *source, int32 *out)
 	return true;
 }
 
-/* Pass over n bytes; *where is their address if they have one. */
-static bool
-read_bytes(KRecordSource *source, size_t n, const uint8 **where)
+/* Has enough been decompressed for now? */
+static inline bool
+enough(KRecordSource *source)
 {
-	if (likely(n <= (size_t) (source->limit - source->pos)))
+	if (likely(source->total < source->pause_at || source->stream == NULL))
+		return false;
+	source->result = KBATCH_AGAIN;
+	return true;
+}
+
+/* Pass over the bytes of a field, unless it is null; *field is their address if they have one. */
+static bool
+pass_bytes(KRecordSource *source, const uint8 **field)
+{
+	if (likely(source->skip <= (size_t) (source->limit - source->pos)))
 	{
-		*where = source->pos;
-		source->pos += n;
+		if (*field != NULL)
+			*field = source->pos;
+		source->pos += source->skip;
+		source->skip = 0;
 		return true;
 	}
 
-	*where = nowhere;
+	*field = nowhere;
 	for (;;)
 	{
-		size_t		here = Min(n, (size_t) (source->limit - source->pos));
+		size_t		here = Min(source->skip, (size_t) (source->limit - source->pos));
 
 		source->pos += here;
-		n -= here;
-		if (n == 0)
+		source->skip -= here;
+		if (source->skip == 0)
 			return true;
-		if (!more(source))
+		if (enough(source) || !more(source))
 			return false;
 	}
 }
 
 /*
- * A length, then so many bytes; -1 means null. Kafka takes any negative length for null, but
+ * The length of the bytes that follow; -1 means null. Kafka takes any negative length for null, but
  * librdkafka's consumers never get past one.
  */
 static bool
-read_field(KRecordSource *source, const uint8 **field, int32 *len)
+read_length(KRecordSource *source, const uint8 **field, int32 *len)
 {
 	if (!read_varint(source, len))
 		return false;
+	*field = NULL;
 	if (*len == -1)
-	{
-		*field = NULL;
 		return true;
-	}
 	if (*len < 0)
 		return fail(source, KBATCH_INVALID_RECORD, "record has a field of negative length");
-	return read_bytes(source, (size_t) *len, field);
-}
-
-static bool
-read_headers(KRecordSource *source, int32 count)
-{
-	while (count-- > 0)
-	{
-		const uint8 *field;
-		int32		len;
-
-		if (!read_field(source, &field, &len))
-			return false;
-		if (field == NULL)
-			return fail(source, KBATCH_INVALID_RECORD, "record header has no key");
-		if (!read_field(source, &field, &len))
-			return false;
-	}
+	*field = nowhere;
+	source->skip = (size_t) *len;
 	return true;
 }
 
-bool
-krecord_read(KRecordSource *source, KBatchRecord *record)
+/* Keys and values of headers in turn; one may have been begun. */
+static bool
+read_headers(KRecordSource *source)
+{
+	const uint8 *field = nowhere;
+	int32		len;
+
+	for (;;)
+	{
+		if (!pass_bytes(source, &field))
+			return false;
+		if (source->fields == 0)
+			return true;
+		if (enough(source) || !read_length(source, &field, &len))
+			return false;
+		if (field == NULL && source->fields % 2 == 0)
+			return fail(source, KBATCH_INVALID_RECORD, "record header has no key");
+		source->fields--;
+	}
+}
+
+/* The first part of a record, up to its key. */
+static bool
+read_start(KRecordSource *source, KBatchRecord *record)
 {
 	int32		length;
 	uint8		attributes;
@@ -277,18 +305,45 @@ krecord_read(KRecordSource *source, KBatchRecord *record)
 	if (!read_byte(source, &attributes) ||
 		!read_varlong(source, &record->timestamp) ||
 		!read_varint(source, &record->offset_delta) ||
-		!read_field(source, &record->key, &record->key_len) ||
-		!read_field(source, &record->value, &record->value_len) ||
-		!read_varint(source, &record->header_count))
+		!read_length(source, &record->key, &record->key_len))
 		return false;
 	record->attributes = (int8) attributes;
-	if (record->header_count < 0)
-		return fail(source, KBATCH_INVALID_RECORD, "record has a negative number of headers");
+	return true;
+}
 
-	record->headers = source->pos;
-	record->headers_len = (int32) (source->limit - source->pos);
-	if (!read_headers(source, record->header_count))
-		return false;
+bool
+krecord_read(KRecordSource *source, KBatchRecord *record)
+{
+	switch (source->step)
+	{
+		case READ_LENGTH:
+			if (enough(source) || !read_start(source, record))
+				return false;
+			source->step = PASS_KEY;
+			/* FALLTHROUGH */
+		case PASS_KEY:
+			if (!pass_bytes(source, &record->key) ||
+				!read_length(source, &record->value, &record->value_len))
+				return false;
+			source->step = PASS_VALUE;
+			/* FALLTHROUGH */
+		case PASS_VALUE:
+			if (!pass_bytes(source, &record->value) ||
+				!read_varint(source, &record->header_count))
+				return false;
+			if (record->header_count < 0)
+				return fail(source, KBATCH_INVALID_RECORD,
+							"record has a negative number of headers");
+			record->headers = source->pos;
+			record->headers_len = (int32) (source->limit - source->pos);
+			source->fields = (int64) record->header_count * 2;
+			source->step = READ_HEADERS;
+			/* FALLTHROUGH */
+		case READ_HEADERS:
+			if (!read_headers(source))
+				return false;
+	}
+	source->step = READ_LENGTH;
 	if (source->pos != source->limit || source->left > 0)
 		return fail(source, KBATCH_INVALID_RECORD, "record is shorter than its length says");
 	return true;

@@ -25,6 +25,10 @@ typedef struct KRecordSource
 	size_t		left;			/* bytes of this record beyond limit */
 	KCodec	   *stream;			/* gives the next piece; NULL: none to come */
 	size_t		total;			/* bytes that came from the stream */
+	size_t		pause_at;		/* of them; krecord_read then returns with KBATCH_AGAIN */
+	int			step;			/* where it goes on */
+	size_t		skip;			/* bytes of a field still to be passed over */
+	int64		fields;			/* of headers, still to be read */
 	const char *message;		/* a constant: why reading failed */
 	KBatchResult result;		/* and how */
 } KRecordSource;
@@ -45,7 +49,9 @@ extern KBatchResult krecord_source_batch(KRecordSource *source, const uint8 *rec
  * Decode the next record into *record.  From a stream, all of its pointers
  * are meaningless, except that key is NULL for a null key.  Checks everything
  * that can be told without the batch's header.  On failure, source->result
- * and source->message say why.
+ * and source->message say why.  KBATCH_AGAIN is no failure: having raised
+ * pause_at and set the result back to KBATCH_OK, call again with the same
+ * record.
  */
 extern bool krecord_read(KRecordSource *source, KBatchRecord *record);
 

@@ -10,11 +10,18 @@
  */
 #include "c.h"
 
-#include "batch/kbatch_record.h"
+#include "batch/kbatch_check.h"
 
 #define DEFAULT_MAX_MESSAGE_BYTES		1048588
 #define DEFAULT_MAX_RECORD_BYTES		(256 * 1024 * 1024)
+#define GREATEST_RECORD_BYTES			((size_t) 1000 * 1024 * 1024)
 #define DEFAULT_TIMESTAMP_AFTER_MAX		INT64CONST(3600000)
+
+size_t
+kbatch_max_record_bytes(size_t size)
+{
+	return Max(DEFAULT_MAX_RECORD_BYTES, Min(size, GREATEST_RECORD_BYTES / 100) * 100);
+}
 
 void
 kbatch_policy_init(KBatchPolicy *policy, int64 now)
@@ -103,13 +110,50 @@ note_record_error(KBatchVerdict *verdict, int32 index, int fault, int64 timestam
 		verdict->result = KBATCH_INVALID_RECORD;
 }
 
-KBatchResult
-kbatch_validate(const uint8 *batch, size_t size, const KBatchPolicy *policy, KCodec *codec,
-				KBatchVerdict *verdict)
+/* One record has been decoded. */
+static bool
+check_record(KBatchCheck *check)
 {
-	KBatchHeader header;
-	KRecordSource source;
+	const KBatchPolicy *policy = &check->policy;
+	KBatchVerdict *verdict = &check->verdict;
+	const KBatchRecord *record = &check->record;
+	int32		i = check->next;
+	int64		timestamp;
 
+	if (record->offset_delta != i)
+	{
+		refuse(verdict, KBATCH_INVALID_RECORD, "offsets of the records have gaps");
+		return false;
+	}
+	timestamp = (int64) ((uint64) check->header.base_timestamp + (uint64) record->timestamp);
+	if (policy->keys_required && record->key == NULL)
+		note_record_error(verdict, i, KBATCH_NO_KEY, timestamp, record);
+	else if (!policy->log_append_time && timestamp != KBATCH_NO_TIMESTAMP)
+	{
+		if (timestamp_out_of_range(policy, timestamp))
+			note_record_error(verdict, i, KBATCH_FAR_TIMESTAMP, timestamp, record);
+	}
+	else if (kbatch_is_log_append_time(&check->header))
+		note_record_error(verdict, i, KBATCH_LOG_APPEND_TIME, timestamp, record);
+
+	if (timestamp > verdict->max_timestamp)
+	{
+		verdict->max_timestamp = timestamp;
+		verdict->max_timestamp_delta = i;
+	}
+	return true;
+}
+
+KBatchResult
+kbatch_check_begin(KBatchCheck *check, const uint8 *batch, size_t size,
+				   const KBatchPolicy *policy, KCodec *codec)
+{
+	KBatchVerdict *verdict = &check->verdict;
+	KBatchHeader *header = &check->header;
+	KRecordSource *source = &check->source;
+
+	check->policy = *policy;
+	check->next = 0;
 	verdict->result = KBATCH_OK;
 	verdict->message = NULL;
 	verdict->record_error_count = 0;
@@ -117,49 +161,53 @@ kbatch_validate(const uint8 *batch, size_t size, const KBatchPolicy *policy, KCo
 	verdict->max_timestamp_delta = -1;
 	verdict->record_bytes = 0;
 
-	if (!kbatch_header_decode(batch, size, &header))
+	if (!kbatch_header_decode(batch, size, header))
 		return refuse(verdict, KBATCH_CORRUPT, "record batch has an impossible length or version");
-	if (validate_header(batch, size, policy, &header, verdict) != KBATCH_OK)
+	if (validate_header(batch, size, policy, header, verdict) != KBATCH_OK)
 		return verdict->result;
-	if (krecord_source_batch(&source, batch + KBATCH_HEADER_SIZE, size - KBATCH_HEADER_SIZE,
-							 kbatch_codec(&header), codec, policy->max_record_bytes) != KBATCH_OK)
-		return refuse(verdict, source.result, source.message);
+	if (krecord_source_batch(source, batch + KBATCH_HEADER_SIZE, size - KBATCH_HEADER_SIZE,
+							 kbatch_codec(header), codec, policy->max_record_bytes) != KBATCH_OK)
+		return refuse(verdict, source->result, source->message);
+	return KBATCH_OK;
+}
 
-	for (int32 i = 0; i < header.record_count; i++)
+KBatchResult
+kbatch_check_step(KBatchCheck *check, size_t bytes)
+{
+	KBatchVerdict *verdict = &check->verdict;
+	KRecordSource *source = &check->source;
+
+	source->result = KBATCH_OK;
+	source->pause_at = bytes > SIZE_MAX - source->total ? SIZE_MAX : source->total + bytes;
+	for (; check->next < check->header.record_count; check->next++)
 	{
-		KBatchRecord record;
-		int64		timestamp;
-
-		if (!krecord_read(&source, &record))
-			return refuse(verdict, source.result, source.message);
-		if (record.offset_delta != i)
-			return refuse(verdict, KBATCH_INVALID_RECORD, "offsets of the records have gaps");
-
-		timestamp = (int64) ((uint64) header.base_timestamp + (uint64) record.timestamp);
-		if (policy->keys_required && record.key == NULL)
-			note_record_error(verdict, i, KBATCH_NO_KEY, timestamp, &record);
-		else if (!policy->log_append_time && timestamp != KBATCH_NO_TIMESTAMP)
-		{
-			if (timestamp_out_of_range(policy, timestamp))
-				note_record_error(verdict, i, KBATCH_FAR_TIMESTAMP, timestamp, &record);
-		}
-		else if (kbatch_is_log_append_time(&header))
-			note_record_error(verdict, i, KBATCH_LOG_APPEND_TIME, timestamp, &record);
-
-		if (timestamp > verdict->max_timestamp)
-		{
-			verdict->max_timestamp = timestamp;
-			verdict->max_timestamp_delta = i;
-		}
+		if (!krecord_read(source, &check->record))
+			return source->result == KBATCH_AGAIN ? KBATCH_AGAIN :
+				refuse(verdict, source->result, source->message);
+		if (!check_record(check))
+			return verdict->result;
 	}
-	if (!krecord_source_at_end(&source))
-		return refuse(verdict, source.result, source.message);
+	if (!krecord_source_at_end(source))
+		return refuse(verdict, source->result, source->message);
 
-	verdict->record_bytes = source.total;
-	if (policy->log_append_time)
+	verdict->record_bytes = source->total;
+	if (check->policy.log_append_time)
 	{
-		verdict->max_timestamp = policy->now;
+		verdict->max_timestamp = check->policy.now;
 		verdict->max_timestamp_delta = 0;
 	}
 	return verdict->result;
+}
+
+KBatchResult
+kbatch_validate(const uint8 *batch, size_t size, const KBatchPolicy *policy, KCodec *codec,
+				KBatchVerdict *verdict)
+{
+	KBatchCheck check;
+	KBatchResult result = kbatch_check_begin(&check, batch, size, policy, codec);
+
+	if (result == KBATCH_OK)
+		result = kbatch_check_step(&check, SIZE_MAX);
+	*verdict = check.verdict;
+	return result;
 }

@@ -63,6 +63,7 @@ struct KCodec
 {
 	const KAllocator *allocator;
 	KBuffer		scratch;		/* the piece given out last */
+	void		(*interrupt) (void);
 
 	bool		inflate_ready;
 	bool		deflate_ready;
@@ -113,6 +114,12 @@ kcodec_free(KCodec *codec)
 	ZSTD_freeDCtx(codec->zstd_dctx);
 	kbuffer_free(&codec->scratch);
 	codec->allocator->release(codec->allocator->arg, codec);
+}
+
+void
+kcodec_set_interrupt(KCodec *codec, void (*interrupt) (void))
+{
+	codec->interrupt = interrupt;
 }
 
 const char *
@@ -566,6 +573,8 @@ kcodec_stream_next(KCodec *codec, const uint8 **piece, size_t *len)
 
 	if (result != KCODEC_OK)
 		return result;
+	if (codec->interrupt != NULL)
+		codec->interrupt();
 
 	codec->scratch.len = 0;
 	if (codec->type != KCODEC_NONE)

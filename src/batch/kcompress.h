@@ -48,6 +48,12 @@ typedef struct KCodec KCodec;
 extern KCodec *kcodec_create(const KAllocator *allocator);
 extern void kcodec_free(KCodec *codec);
 
+/*
+ * Have a function called before each piece that is decompressed.  It need not return: the
+ * next stream that is begun does not mind.
+ */
+extern void kcodec_set_interrupt(KCodec *codec, void (*interrupt) (void));
+
 /* "none", "gzip", "snappy", "lz4", "zstd"; NULL for another number */
 extern const char *kcodec_name(int type);
 

@@ -275,7 +275,6 @@ first_offset_by_time(Relation rel, KLogPartition *part, KLogSegment *seg, uint32
 }
 
 #define FIND_BUFFER		(256 * 1024)
-#define FIND_MAX_RECORDS	(256 * 1024 * 1024)
 
 /* A search in shares reads so much in one of them. */
 #define FIND_SHARE			(2 * 1024 * 1024)
@@ -310,7 +309,7 @@ scan_for_time(Relation rel, KLogPartition *part, int64 offset, int64 timestamp, 
 		codec = kcodec_create(&kallocator_malloc);
 	if (codec == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	kbuffer_init(&scratch, &kallocator_malloc, FIND_MAX_RECORDS);
+	kbuffer_init(&scratch, &kallocator_malloc, 0);
 	r.offset = offset = Max(offset, klog_log_start(part));
 	r.position = KLOG_NO_POSITION;
 	r.buf = palloc(r.cap);
@@ -320,6 +319,7 @@ scan_for_time(Relation rel, KLogPartition *part, int64 offset, int64 timestamp, 
 		KBatchWalker walker;
 		KBatchHeader header;
 		const uint8 *batch;
+		int64		next_offset;
 
 		if (search != NULL && share >= FIND_SHARE)
 			search->more = true;
@@ -347,6 +347,7 @@ scan_for_time(Relation rel, KLogPartition *part, int64 offset, int64 timestamp, 
 		if (result != KLOG_OK || r.len == 0)
 			break;
 		share += r.len;
+		next_offset = r.next_offset;
 		kbatch_walk_begin(&walker, r.buf, r.len);
 		while ((greatest || found.offset < 0) &&
 			   kbatch_walk_next(&walker, &header, &batch) == KBATCH_OK)
@@ -354,6 +355,7 @@ scan_for_time(Relation rel, KLogPartition *part, int64 offset, int64 timestamp, 
 			KBatchIterator it;
 			KBatchRecord record;
 
+			scratch.max = kbatch_max_record_bytes(kbatch_size(&header));
 			if (kbatch_is_control(&header) || header.max_timestamp < timestamp ||
 				kbatch_iterate(&it, batch, kbatch_size(&header), codec, &scratch) != KBATCH_OK)
 				continue;
@@ -370,8 +372,17 @@ scan_for_time(Relation rel, KLogPartition *part, int64 offset, int64 timestamp, 
 					timestamp = record.timestamp;
 				}
 			}
+
+			/* a little may become much, so there may be no time for the next one */
+			if (kbatch_codec(&header) != KCODEC_NONE)
+				share += scratch.len;
+			if (search != NULL && share >= FIND_SHARE)
+			{
+				next_offset = kbatch_next_offset(&header);
+				break;
+			}
 		}
-		r.offset = r.next_offset;
+		r.offset = next_offset;
 	}
 	kbuffer_free(&scratch);
 	pfree(r.buf);

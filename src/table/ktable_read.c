@@ -27,9 +27,6 @@
 /* ANALYZE has one try at a block: room for the batches of a topic with Kafka's defaults. */
 #define KTABLE_ANALYZE_BYTES	(2 * 1024 * 1024)
 
-/* What one batch may become when it is decompressed; producers' batches were held to the same. */
-#define KTABLE_MAX_RECORD_BYTES	((size_t) 256 * 1024 * 1024)
-
 /* Columns that follow from a batch's header alone when its offsets have no gaps. */
 #define KTABLE_HEADER_COLUMNS \
 	(KTABLE_COLUMN(KTABLE_PARTITION) | KTABLE_COLUMN(KTABLE_OFFSET))
@@ -118,6 +115,13 @@ ktable_allocator(MemoryContext context)
 	return allocator;
 }
 
+/* Much may come out of little: a statement can be cancelled in the middle of it. */
+static void
+ktable_codec_interrupt(void)
+{
+	CHECK_FOR_INTERRUPTS();
+}
+
 KCodec *
 ktable_codec(void)
 {
@@ -128,6 +132,7 @@ ktable_codec(void)
 	if (codec == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	kcodec_set_interrupt(codec, ktable_codec_interrupt);
 	return codec;
 }
 
@@ -219,7 +224,7 @@ ktable_reader_make(Relation rel, uint32 columns)
 	reader->rel = rel;
 	reader->columns = columns;
 	reader->partition = -1;
-	kbuffer_init(&reader->scratch, ktable_allocator(context), KTABLE_MAX_RECORD_BYTES);
+	kbuffer_init(&reader->scratch, ktable_allocator(context), 0);
 	ktable_row_init(&reader->row);
 	MemoryContextSwitchTo(old);
 	return reader;
@@ -428,6 +433,7 @@ ktable_reader_enter(KTableReader *reader)
 	}
 
 	CHECK_FOR_INTERRUPTS();
+	reader->scratch.max = kbatch_max_record_bytes(kbatch_size(&header));
 	result = kbatch_iterate(&reader->iterator, batch, kbatch_size(&header), ktable_codec(),
 							&reader->scratch);
 	if (result == KBATCH_NO_MEMORY)

@@ -287,4 +287,5 @@ def pipelining():
         b.undisturbed('%d requests in one go' % n)
 
 
-main(announcements, slow_senders, half_open, deaf_clients, pipelining, flood)
+if __name__ == '__main__':
+    main(announcements, slow_senders, half_open, deaf_clients, pipelining, flood)
