@@ -36,6 +36,10 @@
 /* So much of a client's id is shown in the log. */
 #define MAX_CLIENT_ID		100
 
+/* A process says so often in so many milliseconds what is wrong with clients. */
+#define MAX_COMPLAINTS		100
+#define COMPLAINTS_MS		10000
+
 /* Looks at everything parked so often in one turn, if there is progress. */
 #define MAX_ROUNDS			8
 
@@ -221,12 +225,31 @@ kapi_answer_none(KRequest * req)
 	conn_release(conn);
 }
 
+/* Clients may do wrong faster than the log should grow. */
+static bool
+may_complain(void)
+{
+	static int64 since;
+	static int	count;
+
+	if (turn_now - since >= COMPLAINTS_MS)
+	{
+		if (count > MAX_COMPLAINTS)
+			ereport(LOG,
+					(errmsg("%d more messages about Kafka clients were left out",
+							count - MAX_COMPLAINTS)));
+		since = turn_now;
+		count = 0;
+	}
+	return count++ < MAX_COMPLAINTS;
+}
+
 void
 kapi_close(KRequest * req, const char *reason)
 {
 	KApiConn   *conn = req->conn;
 
-	if (reason != NULL)
+	if (reason != NULL && may_complain())
 		ereport(LOG,
 				(errcode(ERRCODE_PROTOCOL_VIOLATION),
 				 errmsg("closing connection of Kafka client %s: %s", conn->client, reason)));
@@ -487,10 +510,11 @@ begin_step(KRequest * req)
 	if (kapi_is_refused(req->conn) && !req->entry->anonymous)
 	{
 		/* What a Kafka listener that wants authentication does with other requests. */
-		ereport(LOG,
-				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-				 errmsg("refusing Kafka client %s: it is not authenticated", req->conn->client),
-				 errhint("Set kafka_pg.anonymous_role to the role whose rights it is to have.")));
+		if (may_complain())
+			ereport(LOG,
+					(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+					 errmsg("refusing Kafka client %s: it is not authenticated", req->conn->client),
+					 errhint("Set kafka_pg.anonymous_role to the role whose rights it is to have.")));
 		kapi_close(req, NULL);
 		return;
 	}
@@ -503,10 +527,11 @@ begin_step(KRequest * req)
 					 &consumed, &arena, req->body, &err))
 	{
 		req->body = NULL;
-		ereport(LOG,
-				(errcode(ERRCODE_PROTOCOL_VIOLATION),
-				 errmsg("closing connection of Kafka client %s: malformed request: %s",
-						req->conn->client, err)));
+		if (may_complain())
+			ereport(LOG,
+					(errcode(ERRCODE_PROTOCOL_VIOLATION),
+					 errmsg("closing connection of Kafka client %s: malformed request: %s",
+							req->conn->client, err)));
 		kapi_close(req, NULL);
 		return;
 	}
@@ -632,13 +657,21 @@ kapi_conn_frame(KApiConn * conn, void *slot, uint8 *data, size_t len)
 		req->info = frame.api;
 		req->version = frame.api_version;
 		req->correlation_id = frame.correlation_id;
-		/* Bounded, and not in the frame, which may be given back early. */
+		/* For the log: bounded, printable, and not in the frame, which may be given back early. */
 		req->client_id = frame.client_id;
 		if (frame.client_id.len > 0)
 		{
+			char	   *client_id;
+
 			req->client_id.len = Min(frame.client_id.len, MAX_CLIENT_ID);
-			req->client_id.data = memcpy(MemoryContextAlloc(ctx, req->client_id.len),
-										 frame.client_id.data, req->client_id.len);
+			client_id = MemoryContextAlloc(ctx, req->client_id.len);
+			for (int i = 0; i < req->client_id.len; i++)
+			{
+				char		c = frame.client_id.data[i];
+
+				client_id[i] = c >= 32 && c <= 126 ? c : '?';
+			}
+			req->client_id.data = client_id;
 		}
 		req->body_offset = frame.body;
 		if (req->entry == NULL)
