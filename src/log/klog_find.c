@@ -7,7 +7,7 @@
  */
 #include "postgres.h"
 
-#include "batch/kbatch.h"
+#include "batch/kbatch_record.h"
 #include "miscadmin.h"
 
 #include "log/klog_buffer.h"
@@ -293,7 +293,6 @@ scan_for_time(Relation rel, KLogPartition *part, int64 offset, int64 timestamp, 
 	KLogRead	r = {.limit = limit,.cap = FIND_BUFFER,.nowait = search != NULL};
 	Size		share = 0;
 	static KCodec *codec = NULL;
-	static KBuffer scratch;
 
 	if (search != NULL && search->reading)
 	{
@@ -302,14 +301,9 @@ scan_for_time(Relation rel, KLogPartition *part, int64 offset, int64 timestamp, 
 		found = search->found;
 	}
 
-	/* what these allocate outlives an ERROR, so there's one of each in a process */
-	if (codec != NULL)
-		kbuffer_free(&scratch);
-	else
-		codec = kcodec_create(&kallocator_malloc);
-	if (codec == NULL)
+	/* what it allocates outlives an ERROR, so there's one in a process */
+	if (codec == NULL && (codec = kcodec_create(&kallocator_malloc)) == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	kbuffer_init(&scratch, &kallocator_malloc, 0);
 	r.offset = offset = Max(offset, klog_log_start(part));
 	r.position = KLOG_NO_POSITION;
 	r.buf = palloc(r.cap);
@@ -352,15 +346,20 @@ scan_for_time(Relation rel, KLogPartition *part, int64 offset, int64 timestamp, 
 		while ((greatest || found.offset < 0) &&
 			   kbatch_walk_next(&walker, &header, &batch) == KBATCH_OK)
 		{
-			KBatchIterator it;
+			KRecordSource source;
 			KBatchRecord record;
+			Size		size = kbatch_size(&header);
 
-			scratch.max = kbatch_max_record_bytes(kbatch_size(&header));
 			if (kbatch_is_control(&header) || header.max_timestamp < timestamp ||
-				kbatch_iterate(&it, batch, kbatch_size(&header), codec, &scratch) != KBATCH_OK)
+				krecord_source_batch(&source, batch + KBATCH_HEADER_SIZE,
+									 size - KBATCH_HEADER_SIZE, kbatch_codec(&header), codec,
+									 kbatch_max_record_bytes(size)) != KBATCH_OK)
 				continue;
-			while (kbatch_iterator_next(&it, &record) == KBATCH_OK)
+			for (int32 i = 0; i < header.record_count && krecord_read(&source, &record); i++)
 			{
+				record.offset = header.base_offset + record.offset_delta;
+				record.timestamp = kbatch_is_log_append_time(&header) ? header.max_timestamp :
+					(int64) ((uint64) header.base_timestamp + (uint64) record.timestamp);
 				if (record.timestamp >= timestamp && record.offset >= offset &&
 					(found.offset < 0 || record.timestamp > found.timestamp))
 				{
@@ -375,7 +374,7 @@ scan_for_time(Relation rel, KLogPartition *part, int64 offset, int64 timestamp, 
 
 			/* a little may become much, so there may be no time for the next one */
 			if (kbatch_codec(&header) != KCODEC_NONE)
-				share += scratch.len;
+				share += source.total;
 			if (search != NULL && share >= FIND_SHARE)
 			{
 				next_offset = kbatch_next_offset(&header);
@@ -384,7 +383,6 @@ scan_for_time(Relation rel, KLogPartition *part, int64 offset, int64 timestamp, 
 		}
 		r.offset = next_offset;
 	}
-	kbuffer_free(&scratch);
 	pfree(r.buf);
 	return found;
 }

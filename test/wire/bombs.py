@@ -186,7 +186,8 @@ def by_time():
         name, _ = make_topic(c)
         now = 1700000000000
         for codec in ('gzip', 'zstd'):
-            send(c, name, bomb(codec, 250 * MB, timestamp=now, max_timestamp=now + 5))
+            for _ in range(3):
+                send(c, name, bomb(codec, 30 * MB, timestamp=now, max_timestamp=now + 5))
         with Bystander(1000) as b:
             began = time.monotonic()
             got = [list_offset(c, name, t)['offset'] for t in (now - 1, now, now + 1, -3)]
