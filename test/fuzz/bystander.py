@@ -17,7 +17,8 @@ SILENCE = 10                # seconds without an answer that are too many
 PACE = 0.004
 
 topic = sys.argv[1]
-conf = {'bootstrap.servers': os.environ['KAFKA_BOOTSTRAP'], 'socket.timeout.ms': 10000}
+conf = {'bootstrap.servers': os.environ['KAFKA_BOOTSTRAP'], 'socket.timeout.ms': 10000,
+        'client.id': 'bystander'}
 problems = []
 phases = [('quiet', [])]
 acknowledged = {}           # offset: number
