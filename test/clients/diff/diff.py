@@ -194,6 +194,11 @@ class Target:
             if api == 'Produce' and body and body['acks'] == 0:
                 c.send_raw(request_frame('ApiVersions', 0, {}, 78))
                 c.recv_frame()
+                # The next case must find it: here it may be read when it is durable.
+                for _ in range(100):
+                    if self.end(c, 'diff-write') != self.ends['diff-write']:
+                        break
+                    time.sleep(0.01)
                 return 'no answer'
             return self.decode(api, version, c.recv_frame())
         except Closed:
@@ -362,7 +367,7 @@ def main():
               % ('not ok' if bad else 'ok', api, version, n,
                  ', %d answered otherwise' % bad if bad else ''))
     for line in known.lines:
-        if line[5] == 0 and (not only or line[1] in only):
+        if line[5] == 0 and not only:
             failed += 1
             print('not ok - known.txt line %d: no such difference' % line[0])
     if not only:

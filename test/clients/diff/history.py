@@ -201,6 +201,8 @@ def all_histories():
         for v in (3, 5, 7, 8, 13):
             steps += produce(name, batch_of((0, None, b'a'), (0, K, b'b')), version=v)
         yield 'keys: ' + policy, steps + look(name, 3)
+    yield 'many bad records', [Topic('diff-bad', {'cleanup.policy': 'compact'})] + produce(
+        'diff-bad', *[batch_of(*[(0, None, b'a')] * n) for n in (99, 100, 101)])
     # Sizes.
     steps = [Topic('diff-small', {'max.message.bytes': '200'})]
     steps += produce('diff-small', sized(200), sized(201), sized(199), sized(1000),
