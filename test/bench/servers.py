@@ -1,4 +1,5 @@
 """The servers under test: started, stopped, and measured from outside through /proc."""
+import getpass
 import os
 import signal
 import subprocess
@@ -169,7 +170,8 @@ class Postgres(Server):
   def __init__(self, *rest):
     super().__init__(*rest)
     self.environment['BENCH_STOCK'] = '1'
-    self.conninfo = 'host=%s/run user=postgres dbname=postgres' % self.dir
+    self.user = 'postgres' if os.geteuid() == 0 else getpass.getuser()
+    self.conninfo = 'host=%s/run user=%s dbname=postgres' % (self.dir, self.user)
 
   def sql(self, statement, *parameters):
     """Runs a statement in a session and transaction of its own; its rows, if it has any."""

@@ -117,7 +117,8 @@ def wire(run, name, cell, system, **more):
 
 
 def peak(run, server):
-  """How many records of 1 KB a second the server takes, measured once."""
+  """How many records of 1 KB a second the server takes: what produce-1k has found, or measured
+  here once."""
   if server.name not in run.peaks:
     drive('create', server, topic='peak', partitions=4)
     run.peaks[server.name] = drive('produce', server, topic='peak', partitions=4, size=1024,
@@ -376,7 +377,7 @@ class XminWatch(threading.Thread):
 def pgbench(run, server, seconds):
   """TPC-B of four clients: transactions a second, and latencies."""
   words = [os.path.join(server.bindir(), 'pgbench'), '-h', os.path.join(server.dir, 'run'),
-           '-U', 'postgres', '-d', 'postgres']
+           '-U', server.user, '-d', 'postgres']
   if 'pgbench' not in run.once:
     subprocess.run(words + ['-i', '-s', '10', '-q'], check=True, stderr=subprocess.DEVNULL)
     run.once.add('pgbench')
