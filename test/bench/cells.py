@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 BOTH = ('kafka', 'kafka-fsync')
 ALL = BOTH + ('kafka_pg',)
+# Where Apache Kafka does the same with and without fsync; and where only what is flushed counts.
+PLAIN = ('kafka', 'kafka_pg')
+FLUSHED = ('kafka-fsync', 'kafka_pg')
 # Rows of tables that lie in kafka_pg's own server.
 HEAPS = ('heap', 'heap-pk', 'kafka_pg')
 HEAP_PK = ('heap-pk', 'kafka_pg')
@@ -35,7 +38,7 @@ class Cell:
   cold: bool = False          # what was filled is neither in shared buffers nor in the page cache
   sql: dict = None            # system: statement
   systems: tuple = ALL        # which take turns: rows of the table
-  servers: tuple = None       # what must run for that; None: the systems themselves
+  servers: tuple = ALL        # what runs meanwhile
   variant: str = ''           # how the servers are set up: '', 'slow disk', 'connections'
   bases: tuple = BOTH         # systems that the result is divided by
   goals: tuple = ()
@@ -55,13 +58,18 @@ DEFAULT = (at_least(1.0, 'kafka'),)
 
 
 def throughput(goals, verb='produce', **more):
-  fields = {name: more.pop(name) for name in ('fill', 'cold', 'variant') if name in more}
+  fields = {name: more.pop(name) for name in ('fill', 'cold', 'variant', 'systems') if name in more}
   return Cell('wire', 'rate', 'msg/s', 'more', ('mb_s',), verb, more, goals=goals, **fields)
 
 
-def end_to_end(rate, variant='', goals=None, how='wire'):
+def consume(**more):
+  return throughput(DEFAULT, 'consume', fill=MILLION, partitions=4, count=1000000, systems=PLAIN,
+                    **more)
+
+
+def end_to_end(rate, variant='', goals=None, how='wire', systems=ALL):
   return Cell(how, 'e2e_p99_us', 'us', 'less', ('e2e_p50_us', 'ack_p99_us', 'rate'), 'rate',
-              {'size': 1024, 'partitions': 4, 'rate': rate}, variant=variant, least_seconds=4,
+              {'size': 1024, 'partitions': 4, 'rate': rate}, variant=variant, least_seconds=4, systems=systems,
               goals=(at_most(1.0, 'kafka', 'e2e_p99_us'),) if goals is None else goals)
 
 
@@ -111,15 +119,13 @@ CELLS = {
                              size=100, partitions=4, outstanding=500000),
   'produce-1k-lz4': throughput(DEFAULT, size=1024, partitions=4, codec='lz4'),
   'produce-idempotent-1k': throughput(DEFAULT, size=1024, partitions=4, idempotent=1),
-  'produce-1k-acks1': throughput((), size=1024, partitions=4, acks=1),
+  'produce-1k-acks1': throughput((), size=1024, partitions=4, acks=1, systems=PLAIN),
   'produce-100p-keyed': throughput(DEFAULT, size=1024, partitions=100, keyed=1),
   'produce-1000p-keyed': throughput(DEFAULT, size=1024, partitions=1000, keyed=1,
                                     warmup=3),
-  'consume-1k': throughput(DEFAULT, 'consume', fill=MILLION, partitions=4, count=1000000),
-  'consume-1k-5': throughput(DEFAULT, 'consume', fill=MILLION, partitions=4, count=1000000,
-                             readers=5),
-  'consume-1k-cold': throughput(DEFAULT, 'consume', fill=MILLION, partitions=4, count=1000000,
-                                passes=1, cold=True),
+  'consume-1k': consume(),
+  'consume-1k-5': consume(readers=5),
+  'consume-1k-cold': consume(passes=1, cold=True),
   'latency-1': Cell('wire', 'ack_p50_us', 'us', 'less', ('ack_p99_us', 'ack_p999_us', 'rate'),
                     'latency', {'size': 1024, 'partitions': 1},
                     goals=(at_most(0.7, 'kafka-fsync'), at_most(0.5, 'kafka-fsync', wanted=True),
@@ -133,8 +139,9 @@ CELLS = {
 
   # ---- memory, and starting ----
   'memory': Cell('memory', 'total_mb', 'MB', 'less', ('private_mb', 'own_shared_mb'),
-                 goals=(at_most(64, name='total_mb'),)),
-  'start': Cell('start', 'seconds', 's', 'less', goals=(at_most(1.0, name='seconds'),)),
+                 systems=PLAIN, goals=(at_most(64, name='total_mb'),)),
+  'start': Cell('start', 'seconds', 's', 'less', systems=PLAIN,
+                goals=(at_most(1.0, name='seconds'),)),
 
   # ---- SQL, beside heap tables in the same server ----
   'sql-produce-1': sql_transactions(1, PRODUCE),
@@ -159,7 +166,7 @@ CELLS = {
   # ---- many connections ----
   'connections-10k': Cell('connections', 'bytes_per_connection', 'B', 'less',
                           ('served', 'connecting_s', 'answer_p99_us'),
-                          options={'connections': 10000}, systems=('kafka', 'kafka_pg'),
+                          options={'connections': 10000}, systems=PLAIN, servers=PLAIN,
                           variant='connections', bases=('kafka',),
                           goals=(at_most(16384, name='bytes_per_connection'),
                                  at_least(10000, name='served'))),
@@ -169,20 +176,23 @@ CELLS = {
                                 partitions=4, variant='slow disk'),
   'slow-latency-64': slow(Cell('wire', 'rate', 'msg/s', 'more', ('ack_p50_us', 'ack_p99_us'),
                                'latency', {'size': 1024, 'partitions': 4, 'threads': 64},
+                               systems=FLUSHED,
                                goals=(at_least(3.0, 'kafka-fsync', wanted=True),))),
   'slow-e2e-10k': end_to_end(10000, 'slow disk',
-                             (at_most(1.0, 'kafka-fsync', 'e2e_p99_us', wanted=True),)),
-  'slow-e2e-half': end_to_end(None, 'slow disk', how='half', goals=(
+                             (at_most(1.0, 'kafka-fsync', 'e2e_p99_us', wanted=True),),
+                             systems=FLUSHED),
+  'slow-e2e-half': end_to_end(None, 'slow disk', how='half', systems=FLUSHED, goals=(
     at_most(1.0, 'kafka-fsync', 'e2e_p99_us', wanted=True),)),
   'slow-fetch': slow(Cell('fetch', 'fetch_p99_us', 'us', 'less',
                           ('fetch_p50_us', 'fetch_max_us', 'write_p50_us'), 'fetch',
                           {'partitions': 4, 'count': 50000},
-                          fill={'size': 1024, 'partitions': 4, 'count': 200000},
+                          fill={'size': 1024, 'partitions': 4, 'count': 200000,
+                                'rdkafka.batch.num.messages': 50}, systems=PLAIN,
                           goals=(at_most(2000, name='fetch_p99_us'),
                                  at_most(1.0, 'kafka', 'fetch_p99_us', wanted=True)))),
 
   # ---- after kill -9 ----
   'restart': Cell('restart', 'seconds', 's', 'less', ('wal_gb', 'mb_s'),
-                  systems=('stock', 'kafka_pg'), bases=('stock',),
+                  systems=('stock', 'kafka_pg'), servers=('stock', 'kafka_pg'), bases=('stock',),
                   goals=(at_most(1.0, 'stock', 'seconds'),)),
 }

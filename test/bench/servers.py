@@ -234,12 +234,15 @@ class KafkaPg(Postgres):
     return float(size) / 2**20
 
 
+# What runs under each name: its kind, what an acknowledgement is worth, its port from --port on.
+SERVERS = {
+  'kafka': (Kafka, 'page cache, no fsync', 0),
+  'kafka-fsync': (KafkaFsync, 'fsync per batch', 2),
+  'kafka_pg': (KafkaPg, 'fsync, group commit', 4),
+  'stock': (Postgres, 'fsync', 5),
+}
+
+
 def make_server(name, args, variant):
-  kinds = {
-    'kafka': (Kafka, 'page cache, no fsync', 0),
-    'kafka-fsync': (KafkaFsync, 'fsync per batch', 2),
-    'kafka_pg': (KafkaPg, 'fsync, group commit', 4),
-    'stock': (Postgres, 'fsync', 5),
-  }
-  kind, durability, port = kinds[name]
+  kind, durability, port = SERVERS[name]
   return kind(name, durability, args, args.port + port, variant)

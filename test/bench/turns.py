@@ -112,7 +112,6 @@ def wire(run, name, cell, system, **more):
   if cell.cold:
     result['in_memory_mb'] = in_memory
   drive('delete', server, topic=topic)
-  server.settle()
   return result
 
 
@@ -147,7 +146,6 @@ def fetch(run, name, cell, system):
                                            **cell.options))
     result['write_p50_us'] = writes.result()['ack_p50_us']
   drive('delete', server, topic=topic)
-  server.settle()
   return result
 
 
@@ -167,7 +165,6 @@ def memory(run, name, cell, system):
   resident, private = server.memory_mb()
   shared = server.own_shared_mb()
   drive('delete', server, topic=topic)
-  server.settle()
   return {'total_mb': private + shared, 'private_mb': private, 'own_shared_mb': shared,
           'resident_mb': resident}
 
@@ -334,7 +331,6 @@ def sql(run, name, cell, system):
     drive('delete', server, topic=topic)
   else:
     server.sql('DROP TABLE bench.records')
-  server.settle()
   return result
 
 
