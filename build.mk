@@ -103,7 +103,7 @@ FUZZ_CC = clang
 FUZZ_FLAGS = -fsanitize=address,undefined -fno-sanitize-recover=undefined -g -O1 -std=gnu11 \
 	-fwrapv -fno-strict-aliasing -Wno-ignored-attributes -DUSE_ASSERT_CHECKING=1
 FUZZ_SRC = $(sort $(foreach m,api batch log net txn wire,$(wildcard src/$m/*.c)) $(GENERATED_C) \
-	src/topic/kpartitioner.c src/topic/ktopic_config.c src/sql/ksql_value.c src/table/ktable_row.c)
+	src/topic/kpartitioner.c src/topic/ktopic_config.c src/sql/ksql_value.c)
 FUZZ_OBJS = $(FUZZ_SRC:%.c=build/fuzz/%.o)
 FUZZ_FAKE = $(patsubst %.c,build/fuzz/%.o,$(sort $(wildcard test/fuzz/fake/*.c)))
 FUZZ_PROGRAMS = $(patsubst test/fuzz/%.c,build/fuzz/%,$(sort $(wildcard test/fuzz/fuzz_*.c)))
