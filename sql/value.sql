@@ -18,6 +18,7 @@ SELECT kafka.to_jsonb(repeat('[', 1000000)::bytea) IS NULL,
        kafka.to_jsonb((repeat('[', 1001) || repeat(']', 1001))::bytea) IS NULL,
        kafka.to_jsonb((repeat('[', 1000) || repeat(']', 1000))::bytea) IS NOT NULL,
        kafka.to_jsonb(kafka.to_bytea('"' || repeat('[', 2000) || '\"["')) IS NOT NULL;
+SELECT kafka.to_jsonb('\x00'::bytea || repeat('x', 30000000)::bytea) IS NULL AS zero_byte;
 
 SELECT kafka.to_bytea('ä\x'), kafka.to_bytea('{"a":  1}'::json), kafka.to_bytea('{"a":  1}'::jsonb);
 SELECT kafka.to_text(kafka.to_bytea(to_jsonb(r))) FROM (VALUES (1, 'one')) r(id, name);

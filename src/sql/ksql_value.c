@@ -136,9 +136,13 @@ Datum
 ksql_to_jsonb(PG_FUNCTION_ARGS)
 {
 	bytea	   *bytes = PG_GETARG_BYTEA_PP(0);
-	char	   *data = pnstrdup(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
+	int			len = VARSIZE_ANY_EXHDR(bytes);
+	char	   *data = palloc(len + 1);
 
-	if (!is_json(data, VARSIZE_ANY_EXHDR(bytes)))
+	/* not pnstrdup(), whose copy ends with the first zero byte */
+	memcpy(data, VARDATA_ANY(bytes), len);
+	data[len] = '\0';
+	if (!is_json(data, len))
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(data)));
 }
