@@ -574,9 +574,14 @@ others(void *arg)
 static void
 guarded(void (*fn) (void *arg), void *arg)
 {
+	MemoryContext ctx = AllocSetContextCreate(TopMemoryContext, "another process",
+											  ALLOCSET_DEFAULT_SIZES);
+
+	CurrentMemoryContext = ctx;
 	if (!fake_try(fn, arg))
 		fake_transaction_end(false);
 	CurrentMemoryContext = TopMemoryContext;
+	MemoryContextDelete(ctx);
 	fake_check_released();
 }
 
@@ -791,6 +796,8 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 	if (!kapi_standby)
 		guarded(check_topics, NULL);
 	kapi_standby = false;
+	if (fake_memory_used() > 4 * 1024 * 1024)
+		fake_fail("%zu bytes of memory are left", fake_memory_used());
 	return 0;
 }
 
