@@ -89,9 +89,12 @@ publish_epoch(int32 epoch)
 	ConditionVariableBroadcast(&shared->known);
 }
 
-/* The newest committed row, or this transaction's own; false when there is none. */
+/*
+ * The newest committed row, or this transaction's own; false when there is none, or, with nowait,
+ * the table is locked.
+ */
 static bool
-read_row(EpochRow *row)
+read_row(EpochRow *row, bool nowait)
 {
 	Oid			relid = kcatalog_relation("leader_epoch");
 	Relation	rel;
@@ -99,7 +102,10 @@ read_row(EpochRow *row)
 	HeapTuple	tuple;
 	bool		found;
 
-	rel = OidIsValid(relid) ? try_table_open(relid, AccessShareLock) : NULL;
+	if (!OidIsValid(relid) ||
+		(nowait && !ConditionalLockRelationOid(relid, AccessShareLock)))
+		return false;
+	rel = try_table_open(relid, nowait ? NoLock : AccessShareLock);
 	if (rel == NULL)
 		return false;
 	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
@@ -144,7 +150,7 @@ claim_row(void)
 	bool		found;
 
 	LockRelationOid(kcatalog_relation("leader_epoch"), ShareRowExclusiveLock);
-	found = read_row(&row);
+	found = read_row(&row, false);
 	if (found && row_is_ours(&row))
 		return row.epoch;
 
@@ -212,7 +218,7 @@ kepoch_current(void)
 		 * the extension was created a moment ago, perhaps by this very transaction (then it is for
 		 * this transaction alone).
 		 */
-		if (read_row(&row) && row_is_ours(&row))
+		if (read_row(&row, false) && row_is_ours(&row))
 		{
 			if (row.committed)
 				publish_epoch(row.epoch);
@@ -222,6 +228,7 @@ kepoch_current(void)
 		{
 			deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KEPOCH_WAIT_MS);
 			ConditionVariablePrepareToSleep(&shared->known);
+			continue;			/* it may have come before we were on the list */
 		}
 		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 		if (left <= 0)
@@ -239,6 +246,21 @@ kepoch_current(void)
 	return row.epoch;
 }
 
+bool
+kepoch_known(int32 *epoch)
+{
+	EpochRow	row;
+
+	*epoch = known_epoch();
+	if (*epoch == KEPOCH_UNKNOWN && !RecoveryInProgress() && read_row(&row, true) &&
+		row.committed && row_is_ours(&row))
+	{
+		*epoch = row.epoch;
+		publish_epoch(row.epoch);
+	}
+	return *epoch != KEPOCH_UNKNOWN;
+}
+
 int32
 kepoch_latest(void)
 {
@@ -247,7 +269,7 @@ kepoch_latest(void)
 
 	if (epoch != KEPOCH_UNKNOWN)
 		return epoch;
-	return read_row(&row) ? row.epoch : 0;
+	return read_row(&row, true) ? row.epoch : 0;
 }
 
 PG_FUNCTION_INFO_V1(kepoch_claim_sql);
@@ -259,12 +281,6 @@ kepoch_claim_sql(PG_FUNCTION_ARGS)
 	if (shared == NULL)
 		elog(ERROR, "kafka_pg has no shared memory");
 	PG_RETURN_INT32(claim_row());
-}
-
-bool
-kcluster_exists(void)
-{
-	return OidIsValid(kcatalog_relation("cluster"));
 }
 
 const char *

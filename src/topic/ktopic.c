@@ -156,18 +156,6 @@ check_may_create(void)
 				 errhint("GRANT CREATE ON SCHEMA topics allows a role to create topics.")));
 }
 
-void
-ktopic_create_check(const char *name, int32 partitions, Jsonb *config)
-{
-	Relation	catalog;
-
-	check_arguments(name, partitions, config);
-	check_may_create();
-	catalog = open_topic_catalog(AccessShareLock);
-	check_not_there(catalog, name);
-	table_close(catalog, AccessShareLock);
-}
-
 /* Random, version 4; never one that would begin with a dash in Kafka's base64 form. */
 static pg_uuid_t
 new_topic_id(void)

@@ -136,12 +136,6 @@ extern List *ktopic_list(bool *busy);
 /* For SQL: ERROR with a hint when there is no such topic. */
 extern const KTopic *ktopic_get(const char *name);
 
-/*
- * A number that changes whenever what was looked up may have changed, for callers that keep
- * something of their own beside it.  Needs no transaction.
- */
-extern uint64 ktopic_cache_generation(void);
-
 /* Registers the invalidation callbacks and the object access hook; from _PG_init. */
 extern void ktopic_init(void);
 
@@ -158,9 +152,6 @@ extern const char *ktopic_name_problem(const char *name);
  * topics.  ERRORs carry the SQLSTATEs that ktopic_error_code knows.  Returns the table's OID.
  */
 extern Oid	ktopic_create(const char *name, int32 partitions, Jsonb *config);
-
-/* Complains as ktopic_create would, and creates nothing (CreateTopics with validate_only). */
-extern void ktopic_create_check(const char *name, int32 partitions, Jsonb *config);
 
 /* Drops it as the current user, who must own the table. */
 extern void ktopic_drop(const char *name);
@@ -203,9 +194,6 @@ extern bool kacl_topic_create(Oid roleid);	/* CREATE on schema topics: Create */
 
 #define KCLUSTER_ID_LEN		22
 
-/* Is the extension created in this database? */
-extern bool kcluster_exists(void);
-
 /* Kafka's cluster id, palloc'd; NULL when the extension is not created. */
 extern const char *kcluster_id(void);
 
@@ -226,6 +214,9 @@ extern bool kepoch_startup(void);
  * appends is started when it is there, and so never waits.  On a standby: the primary's.
  */
 extern int32 kepoch_current(void);
+
+/* The same for a broker, which may not wait.  False: not now; *epoch means nothing. */
+extern bool kepoch_known(int32 *epoch);
 
 /*
  * The same without waiting, for answers: from a promotion to the moment in which the new epoch is

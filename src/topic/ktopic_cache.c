@@ -59,7 +59,6 @@ static struct
 	bool		complete;		/* every topic is in it */
 	bool		stale;			/* an invalidation came: throw away before the next use */
 	Oid			catalog;		/* kafka.topic, as of when the generation was begun */
-	uint64		generation;
 } cache;
 
 static void
@@ -68,7 +67,6 @@ cache_relcache_callback(Datum arg, Oid relid)
 	if (cache.current == NULL || (OidIsValid(relid) && relid != cache.catalog))
 		return;
 	cache.		stale = true;
-	cache.		generation++;
 }
 
 static void
@@ -95,12 +93,6 @@ ktopic_init(void)
 	CacheRegisterRelcacheCallback(cache_relcache_callback, (Datum) 0);
 	RegisterXactCallback(cache_xact_callback, NULL);
 	ktopic_ddl_init();
-}
-
-uint64
-ktopic_cache_generation(void)
-{
-	return cache.generation;
 }
 
 static HTAB *
