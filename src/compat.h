@@ -35,6 +35,7 @@ guc_malloc(int elevel, size_t size)
 #define RelFileLocator				RelFileNode
 #define RelFileLocatorEquals(a, b)	RelFileNodeEquals(a, b)
 #define rd_locator					rd_node
+#define relNumber					relNode
 #define rd_firstRelfilelocatorSubid	rd_firstRelfilenodeSubid
 #define relation_set_new_filelocator relation_set_new_filenode
 #else

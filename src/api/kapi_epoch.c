@@ -123,7 +123,7 @@ look_up(const KTopic *topic, const KOffsetForLeaderEpochRequestPartition *in,
 	}
 	part = klog_attach(rel, in->partition, true);
 	if (part == NULL)
-		return KLOG_BUSY;
+		return KLOG_COLD;
 	result = kapi_epoch_end(rel, part, in->leader_epoch, &end, cold);
 	if (result == KLOG_OK)
 	{
@@ -197,6 +197,7 @@ epoch_step(KRequest *req)
 						break;
 					}
 					kapi_wait_poll(req, epoch_step);
+					kapi_wait_retry(req, epoch_step);
 					kapi_wait_until(req, kapi_now() + KAPI_COLD_AGAIN, epoch_step);
 					return;
 				default:

@@ -399,6 +399,8 @@ fetch_partition(KRequest * req, const KTopic * topic, const KFetchRequestPartiti
 			return;
 		}
 		work->busy = true;
+		/* its state is not there: that is like its pages */
+		work->cold |= rel != NULL;
 		set_empty(out, 0);
 		return;
 	}
@@ -687,6 +689,8 @@ fetch_step(KRequest * req)
 	if (work->cold && work->total == 0 && !work->failed && kapi_now() < work->cold_deadline)
 	{
 		forget_records(req);
+		if (work->busy)
+			kapi_wait_retry(req, fetch_step);
 		kapi_wait_poll(req, fetch_step);
 		kapi_wait_until(req, Min(work->cold_deadline, kapi_now() + KAPI_COLD_AGAIN), fetch_step);
 		return;

@@ -32,7 +32,7 @@ typedef enum LookUp
 {
 	LOOK_UP_DONE,
 	LOOK_UP_BUSY,				/* a lock was not free */
-	LOOK_UP_COLD,				/* pages are on their way from disk */
+	LOOK_UP_COLD,				/* pages or the state are on their way from disk */
 	LOOK_UP_MORE				/* it takes more than a turn */
 } LookUp;
 
@@ -182,7 +182,7 @@ look_up(KRequest * req, const KTopic * topic, const KListOffsetsRequestPartition
 	}
 	part = klog_attach(rel, in->partition_index, true);
 	if (part == NULL)
-		return LOOK_UP_BUSY;
+		return LOOK_UP_COLD;
 
 	work->search.cold = KLOG_NO_POSITION;
 	work->search.more = false;
@@ -309,6 +309,7 @@ list_offsets_step(KRequest * req)
 					return;
 				}
 				kapi_wait_poll(req, list_offsets_step);
+				kapi_wait_retry(req, list_offsets_step);
 				kapi_wait_until(req, kapi_now() + KAPI_COLD_AGAIN, list_offsets_step);
 				return;
 		}

@@ -44,6 +44,8 @@ struct KProduceQueue
 	dlist_head	batches;
 	int			backoff;
 	int64		retry_at;		/* on kapi_now()'s clock */
+	bool		on_latch;		/* or in any later turn: a reader works for it */
+	uint64		turn;			/* when it was last tried */
 };
 
 static HTAB *queue_table;
@@ -131,6 +133,8 @@ kapi_produce_enqueue(KProduceBatch *batch, Oid relid, int32 partition)
 		dlist_init(&queue->batches);
 		queue->backoff = 0;
 		queue->retry_at = 0;
+		queue->on_latch = false;
+		queue->turn = 0;
 		dlist_push_tail(&queues, &queue->node);
 	}
 	batch->queue = queue;
@@ -210,11 +214,20 @@ kapi_produce_keep(KRequest * req)
  * ------------------------------------------------------------------------
  */
 
-/* Some lock was not free. */
+/* May it be tried now? */
+static bool
+queue_is_due(const KProduceQueue *queue)
+{
+	return queue->retry_at <= kapi_now() || (queue->on_latch && queue->turn != kapi_turn());
+}
+
+/* Some lock was not free, or, on_latch, something must come from disk that a reader sees to. */
 static void
-queue_busy(KProduceQueue *queue)
+queue_busy(KProduceQueue *queue, bool on_latch)
 {
 	dlist_mutable_iter iter;
+
+	queue->on_latch = on_latch;
 
 	dlist_foreach_modify(iter, &queue->batches)
 	{
@@ -231,8 +244,8 @@ queue_busy(KProduceQueue *queue)
 /*
  * The batches at the head of the queue that can be appended together, into run[] and batches[];
  * those that are refused or have been appended before are settled.  The caller holds the append
- * lock.  *again: nothing can be said yet of the batch that follows, since the producers are
- * still being learnt.
+ * lock.  *again: nothing can be said yet of the batch that follows, since a reader is still
+ * learning the producers.
  */
 static int
 collect_run(KProduceQueue *queue, Relation rel, KLogPartition * part, KProducerTurn * turn,
@@ -261,8 +274,9 @@ collect_run(KProduceQueue *queue, Relation rel, KLogPartition * part, KProducerT
 				KProducerPartition who;
 
 				kproducer_partition_of(&who, rel, queue->key.partition);
-				if (!kproducer_is_ready(&who) && !kproducer_rebuild(rel, part, &who, now))
+				if (!kproducer_is_ready(&who))
 				{
+					klog_learn(rel, part);
 					*again = true;
 					break;
 				}
@@ -307,16 +321,18 @@ append_queue(void *arg)
 	KLogAppend	how = {0};
 	Relation	rel;
 	KLogPartition *part;
+	KLogPosition cold;
 	bool		busy;
 	int			grown = 0;
 	int64		log_start;
 
+	queue->turn = kapi_turn();
 	kapi_txn();
 	rel = kapi_relation(queue->key.relid, RowExclusiveLock, &busy);
 	if (rel == NULL)
 	{
 		if (busy)
-			queue_busy(queue);
+			queue_busy(queue, false);
 		else
 			settle_all(queue, KERR_UNKNOWN_TOPIC_OR_PARTITION, NULL);
 		return;
@@ -324,10 +340,11 @@ append_queue(void *arg)
 	part = klog_attach(rel, queue->key.partition, true);
 	if (part == NULL || !klog_lock(part, true))
 	{
-		queue_busy(queue);
+		queue_busy(queue, part == NULL);
 		return;
 	}
 	queue->backoff = 0;
+	queue->on_latch = false;
 
 	while (!dlist_is_empty(&queue->batches))
 	{
@@ -338,7 +355,7 @@ append_queue(void *arg)
 
 		if (n == 0 && again)
 		{
-			queue_busy(queue);
+			queue_busy(queue, true);
 			break;
 		}
 		if (n == 0)
@@ -348,7 +365,7 @@ append_queue(void *arg)
 		how.segment_ms = run[0]->segment_ms;
 		how.partitions = run[0]->partitions;
 		log_start = klog_log_start(part);
-		result = klog_append(rel, part, &how, batches, n, &done);
+		result = klog_append(rel, part, &how, batches, n, &done, &cold);
 		if (result == KLOG_OK)
 		{
 			for (int i = 0; i < done; i++)
@@ -364,17 +381,23 @@ append_queue(void *arg)
 		}
 		else if (result == KLOG_NO_EXTENT && grown++ < MAX_GROW)
 		{
+			/* the keeper is behind: if it is at it, wait for that, else add a little */
 			klog_unlock(part);
-			klog_grow(rel, how.partitions);
-			if (!klog_lock(part, true))
+			if (!klog_grow(rel, true) || !klog_lock(part, true))
 			{
-				queue_busy(queue);
+				queue_busy(queue, false);
 				return;
 			}
 		}
 		else if (result == KLOG_NO_EXTENT || result == KLOG_BUSY)
 		{
-			queue_busy(queue);
+			queue_busy(queue, false);
+			break;
+		}
+		else if (result == KLOG_COLD)
+		{
+			(void) klog_reader_request(rel, part, cold, 0, kapi_broker);
+			queue_busy(queue, true);
 			break;
 		}
 		else
@@ -395,7 +418,7 @@ kapi_produce_flush(void)
 	{
 		KProduceQueue *queue = dlist_container(KProduceQueue, node, iter.cur);
 
-		if (queue->retry_at > kapi_now() && !dlist_is_empty(&queue->batches))
+		if (!queue_is_due(queue) && !dlist_is_empty(&queue->batches))
 			continue;
 
 		/* An error has let go of the locks; what is left in the queue is not in the log. */
@@ -422,7 +445,7 @@ kapi_produce_pending(void)
 
 	dlist_foreach(iter, &queues)
 	{
-		if (dlist_container(KProduceQueue, node, iter.cur)->retry_at <= kapi_now())
+		if (queue_is_due(dlist_container(KProduceQueue, node, iter.cur)))
 			return true;
 	}
 	return false;

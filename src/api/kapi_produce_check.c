@@ -432,7 +432,11 @@ take_batch(KProduceBatch *batch)
 							 topic->config.log_append_time ? now : verdict->max_timestamp);
 	batch->log.last_offset_delta = batch->header.last_offset_delta;
 	batch->log.max_timestamp = topic->config.log_append_time ? now : verdict->max_timestamp;
-	batch->leader_epoch = kepoch_current();
+	if (!kepoch_known(&batch->leader_epoch))
+	{
+		kapi_produce_error(batch, KERR_NOT_LEADER_OR_FOLLOWER, NULL);
+		return true;
+	}
 	batch->partitions = topic->partitions;
 	batch->segment_bytes = topic->config.segment_bytes;
 	batch->segment_ms = topic->config.segment_ms;

@@ -124,27 +124,24 @@ kapi_relation(Oid relid, LOCKMODE mode, bool *busy)
 	if (entry->mode >= mode)
 		return entry->rel;
 
-	/* Takes part in invalidation too, so that what is opened below is what is locked. */
-	if (!ConditionalLockRelationOid(relid, mode))
+	if (entry->rel != NULL)
 	{
-		*busy = true;
-		return NULL;
+		*busy = !ConditionalLockRelationOid(relid, mode);
+		if (*busy)
+			return NULL;
 	}
-	if (entry->rel == NULL)
+	else
 	{
-		Relation	rel = try_relation_open(relid, NoLock);
+		Relation	rel = klog_relation_open(relid, mode, busy);
 
 		/* with row security it is no topic, in SQL neither: clients would see all rows */
 		if (rel != NULL && (!ktable_is_log(rel) || rel->rd_rel->relrowsecurity))
 		{
-			relation_close(rel, NoLock);
+			relation_close(rel, mode);
 			rel = NULL;
 		}
 		if (rel == NULL)
-		{
-			UnlockRelationOid(relid, mode);
 			return NULL;
-		}
 		entry->rel = rel;
 		slist_push_head(&opened, &entry->node);
 	}

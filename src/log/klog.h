@@ -20,6 +20,7 @@
 #include "datatype/timestamp.h"
 #include "storage/block.h"
 #include "storage/latch.h"
+#include "storage/lockdefs.h"
 #include "utils/relcache.h"
 
 /* The shared state of one partition; opaque outside src/log. */
@@ -48,6 +49,10 @@ typedef struct KLogPosition
 
 #define KLOG_NO_POSITION	((KLogPosition) {-1, 0, 0, 0})
 
+/* As a page to ask a reader for: this block of the file, whatever it is. */
+#define KLOG_BLOCK_PAGE		PG_UINT32_MAX
+#define KLOG_COLD_BLOCK(b)	((KLogPosition) {-1, (b), KLOG_BLOCK_PAGE, 0})
+
 /* ------------------------------------------------------------------------
  * Start-up: called by kafka_pg.c and kshmem.c
  * ------------------------------------------------------------------------
@@ -68,9 +73,10 @@ extern void klog_xact_register(void);
 /*
  * Returns the shared state of a partition, built from its pages when it is not there
  * yet or belongs to another relfilenumber.  The pointer is good while the caller holds its lock
- * on the relation.  nowait: returns NULL when somebody else is building it (try again
- * later).  ERROR when kafka_pg.max_partitions is reached.  A partition that has no
- * pages yet is valid: it is empty and starts at 0.
+ * on the relation.  nowait: neither waits nor reads from disk.  If there is no state it has a
+ * reader build it and returns NULL: a broker's latch is set when it is there, but try again after a
+ * while without that.  ERROR when kafka_pg.max_partitions is reached, and, with nowait, if a reader
+ * met one a moment ago.  A partition that has no pages yet is valid: it is empty and starts at 0.
  */
 extern KLogPartition *klog_attach(Relation rel, int32 partition, bool nowait);
 
@@ -129,16 +135,16 @@ extern void klog_unlock(KLogPartition *part);
  * state (producer state) for what is done.  KLOG_NO_EXTENT: nothing was appended, unlock,
  * klog_grow(), lock, try again.  With a valid xid a pending entry is kept for the transaction: it
  * is settled at its end by itself. After return the batches are in WAL buffers, not durable: see
- * klog_request_flush.
+ * klog_request_flush.  cold: NULL, or see "Read"; with KLOG_COLD nothing was appended.
  */
 extern KLogResult klog_append(Relation rel, KLogPartition *part, const KLogAppend *how,
-							  KLogBatch *batches, int n, int *done);
+							  KLogBatch *batches, int n, int *done, KLogPosition *cold);
 
 /*
  * Extends the file by what its size suggests (zeroes, so that a full disk is met here, as an
- * ERROR).
+ * ERROR).  nowait: by as little as is worth it; false if somebody else is at it.
  */
-extern void klog_grow(Relation rel, int32 partitions);
+extern bool klog_grow(Relation rel, bool nowait);
 
 /* ------------------------------------------------------------------------
  * Durability: see DESIGN 4, rules 2 to 5
@@ -254,13 +260,68 @@ extern KLogResult klog_lend(Relation rel, KLogPartition *part, const KLogSpan *s
 extern void klog_lend_end(KLogSpan *span, Size taken);
 
 /*
+ * Functions with an argument "cold" never read from disk if it is not NULL: when a page is not in
+ * shared buffers *cold becomes its position (cold->page is 0 otherwise), and the result means
+ * nothing.  Have the page brought in (klog_reader_request) and ask again.
+ */
+
+/*
  * Asks the reader processes for the pages from position on (up to bytes); broker n's latch is set
- * when they are in shared buffers.
+ * when they are in shared buffers.  False: they have too much to do, ask later.
  */
 extern bool klog_reader_request(Relation rel, KLogPartition *part, KLogPosition position,
 								Size bytes, int broker);
+
+/*
+ * Has a reader call the callback of klog_on_learn for a partition, until it is done; then the latch
+ * of the broker that has asked is set.  Ask again if it does not come.  ERROR if the callback has
+ * thrown a moment ago.
+ */
+extern void klog_learn(Relation rel, KLogPartition *part);
+
+typedef enum KLogLearn
+{
+	KLOG_LEARN_DONE,
+	KLOG_LEARN_MORE,			/* after others' requests */
+	KLOG_LEARN_BUSY				/* when it is asked for again */
+} KLogLearn;
+
+/*
+ * In a transaction of a reader, with RowExclusiveLock on the relation and no lock of ours.  Should
+ * return after some megabytes.  Registered once, from _PG_init.
+ */
+typedef KLogLearn (*klog_learn_callback) (Relation rel, KLogPartition *part, int32 partition);
+extern void klog_on_learn(klog_learn_callback cb);
+
+typedef enum KLogReaderWork
+{
+	KLOG_READER_STATE,			/* a partition's state, for klog_attach */
+	KLOG_READER_LEARN,
+	KLOG_READER_PAGES
+} KLogReaderWork;
+
+typedef struct KLogReaderRequest
+{
+	KLogReaderWork what;
+	Oid			relid;
+	int32		partition;
+	uint32		segment;		/* KLOG_READER_PAGES: as in KLogPosition */
+	uint32		page;
+	uint32		npages;
+	int			broker;			/* to be woken; -1: those whom the partition's state names */
+} KLogReaderRequest;
+
+/* For reader processes.  klog_reader_do gets a request, and may throw; then call _failed. */
 extern void klog_reader_attach(int n);
-extern bool klog_reader_turn(void);	/* false: nothing was asked for */
+extern bool klog_reader_take(KLogReaderRequest *request);
+extern void klog_reader_do(void *arg);
+extern void klog_reader_failed(const KLogReaderRequest *request);
+
+/*
+ * Opens a relation without waiting for its lock, which is held until the transaction's end.  NULL:
+ * *busy tells whether it was the lock, else there is no such relation.
+ */
+extern Relation klog_relation_open(Oid relid, LOCKMODE mode, bool *busy);
 
 typedef struct KLogFound
 {
@@ -268,12 +329,6 @@ typedef struct KLogFound
 	int64		timestamp;		/* ms since 1970, -1: none */
 	int32		leader_epoch;
 } KLogFound;
-
-/*
- * Functions with a last argument "cold" never read data from disk if it is not NULL: when a page is
- * not in shared buffers *cold becomes its position (cold->page is 0 otherwise), and the result
- * means nothing.  Have the page brought in (klog_reader_request) and ask again.
- */
 
 /*
  * A search by time in shares, for those who must not block: what an aborted transaction has

@@ -186,7 +186,7 @@ locate_pages(Relation rel, KLogPartition *part, KLogSegment *seg)
 		if (p->edit.page == part->tail_page && part->tail_block != InvalidBlockNumber)
 			p->block = part->tail_block;
 		else
-			p->block = klog_segment_block(rel, part, seg, p->edit.page);
+			p->block = klog_segment_block(rel, part, seg, p->edit.page, NULL);
 		if (p->block == InvalidBlockNumber)
 			elog(ERROR, "segment %u of partition %d of \"%s\" has no page %u",
 				 part->segment, part->partition, RelationGetRelationName(rel), p->edit.page);
@@ -289,11 +289,11 @@ must_roll(const KLogPartition *part, const KLogAppend *how, const KLogBatch *bat
 
 /* Makes the open segment long enough for its page number 'last'. */
 static KLogResult
-ensure_pages(Relation rel, KLogPartition *part, uint32 last)
+ensure_pages(Relation rel, KLogPartition *part, uint32 last, KLogPosition *cold)
 {
 	while (part->npages <= last)
 	{
-		KLogResult	result = klog_segment_extend(rel, part);
+		KLogResult	result = klog_segment_extend(rel, part, cold);
 
 		if (result != KLOG_OK)
 			return result;
@@ -313,7 +313,6 @@ write_continuation(Relation rel, KLogPartition *part, KLogSegment *seg, const KL
 
 	xlrec.first_offset = batch->base_offset;
 	xlrec.next_offset = batch->base_offset;
-	xlrec.durable_lsn = klog_durable_lsn();
 	xlrec.partition = part->partition;
 	xlrec.segment = part->segment;
 	while (from < batch->len)
@@ -345,7 +344,7 @@ write_continuation(Relation rel, KLogPartition *part, KLogSegment *seg, const KL
 
 KLogResult
 klog_append(Relation rel, KLogPartition *part, const KLogAppend *how, KLogBatch *batches, int n,
-			int *done)
+			int *done, KLogPosition *cold)
 {
 	bool		list = TransactionIdIsValid(how->xid);
 	xl_klog_append xlrec = {0};
@@ -367,6 +366,8 @@ klog_append(Relation rel, KLogPartition *part, const KLogAppend *how, KLogBatch 
 	Assert(LWLockHeldByMe(&part->lock));
 	Assert(n > 0 && batches[0].len >= KLOG_BATCH_HEADER);
 	*done = 0;
+	if (cold != NULL)
+		*cold = KLOG_NO_POSITION;
 	if (list)
 		klog_pending_reserve(part, how->xid);
 
@@ -384,7 +385,7 @@ klog_append(Relation rel, KLogPartition *part, const KLogAppend *how, KLogBatch 
 	/* a segment to write to */
 	if (part->head == InvalidBlockNumber || must_roll(part, how, &batches[0]))
 	{
-		result = klog_segment_open(rel, part, how->partitions, next_offset);
+		result = klog_segment_open(rel, part, how->partitions, next_offset, cold);
 		if (result != KLOG_OK)
 			return result;
 	}
@@ -394,17 +395,23 @@ klog_append(Relation rel, KLogPartition *part, const KLogAppend *how, KLogBatch 
 	{
 		at = (Cursor) {part->tail_page, part->tail_lower, part->tail_listed};
 		beyond = pages_beyond(&at, batches[0].len, list, &fits);
-		result = ensure_pages(rel, part, at.page + beyond);
+		result = ensure_pages(rel, part, at.page + beyond, cold);
 		if (result != KLOG_FULL)
 			break;
 		if (part->segment_bytes == 0)
 			return KLOG_FULL;	/* a batch larger than any segment */
-		result = klog_segment_open(rel, part, how->partitions, next_offset);
+		result = klog_segment_open(rel, part, how->partitions, next_offset, cold);
 		if (result != KLOG_OK)
 			return result;
 	}
 	if (result != KLOG_OK)
 		return result;
+	/* what of it is there already; further pages are made new */
+	if (cold != NULL &&
+		!((part->tail_block == InvalidBlockNumber ||
+		   klog_buffer_is_hot(rel, part->tail_block, part->tail_buffer, cold)) &&
+		  klog_buffer_is_hot(rel, part->head, InvalidBuffer, cold)))
+		return KLOG_COLD;
 	is_long = beyond + (fits ? 1 : 0) > PLAN_PAGES;
 
 	memset(&seg, 0, sizeof(seg));
@@ -476,7 +483,6 @@ klog_append(Relation rel, KLogPartition *part, const KLogAppend *how, KLogBatch 
 
 	xlrec.first_offset = batches[0].base_offset;
 	xlrec.next_offset = next_offset;
-	xlrec.durable_lsn = klog_durable_lsn();
 	xlrec.partition = part->partition;
 	xlrec.segment = part->segment;
 	xlrec.xid = how->xid;

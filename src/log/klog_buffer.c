@@ -13,7 +13,7 @@
  * from a damaged page: one that no block has would make the server add a block.
  */
 Buffer
-klog_buffer_get(Relation rel, BlockNumber block, int mode)
+klog_buffer_get(Relation rel, BlockNumber block, int mode, KLogPosition *cold)
 {
 	Buffer		buffer;
 
@@ -22,20 +22,47 @@ klog_buffer_get(Relation rel, BlockNumber block, int mode)
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("a page of \"%s\" refers to a block that cannot be",
 						RelationGetRelationName(rel))));
-	buffer = ReadBuffer(rel, block);
+	if (cold == NULL)
+		buffer = ReadBuffer(rel, block);
+	else
+	{
+		buffer = klog_buffer_pin_hot(rel, block, InvalidBuffer);
+		if (!BufferIsValid(buffer))
+		{
+			*cold = KLOG_COLD_BLOCK(block);
+			return InvalidBuffer;
+		}
+	}
 	LockBuffer(buffer, mode);
 	return buffer;
 }
 
 /*
- * Is the block in shared buffers?  Starts reading it ahead when it is not.  *recent: where it is,
- * to be checked again by ReadRecentBuffer.
+ * A data page, share-locked.  As *cold it is told by its place in the segment, so that a reader
+ * brings in those that follow, too.
  */
-bool
-klog_buffer_is_hot(Relation rel, BlockNumber block, Buffer *recent)
+Buffer
+klog_buffer_get_data(Relation rel, BlockNumber block, const KLogSegment *seg, uint32 page,
+					 KLogPosition *cold)
 {
-	*recent = PrefetchBuffer(rel, MAIN_FORKNUM, block).recent_buffer;
-	return BufferIsValid(*recent);
+	Buffer		buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE, cold);
+
+	if (!BufferIsValid(buffer))
+		*cold = (KLogPosition) {-1, seg->entry.segment, page, 0};
+	return buffer;
+}
+
+/* Is the block in shared buffers, perhaps in guess?  If so, it will be there for some time. */
+bool
+klog_buffer_is_hot(Relation rel, BlockNumber block, Buffer guess, KLogPosition *cold)
+{
+	Buffer		buffer = klog_buffer_pin_hot(rel, block, guess);
+
+	if (BufferIsValid(buffer))
+		ReleaseBuffer(buffer);
+	else
+		*cold = KLOG_COLD_BLOCK(block);
+	return BufferIsValid(buffer);
 }
 
 /*
@@ -50,15 +77,15 @@ klog_buffer_pin_hot(Relation rel, BlockNumber block, Buffer guess)
 	if (guess > 0 && guess <= NBuffers &&
 		ReadRecentBuffer(rel->rd_locator, MAIN_FORKNUM, block, guess))
 		return guess;
-	if (klog_buffer_is_hot(rel, block, &guess) &&
-		ReadRecentBuffer(rel->rd_locator, MAIN_FORKNUM, block, guess))
+	guess = PrefetchBuffer(rel, MAIN_FORKNUM, block).recent_buffer;
+	if (BufferIsValid(guess) && ReadRecentBuffer(rel->rd_locator, MAIN_FORKNUM, block, guess))
 		return guess;
 	return InvalidBuffer;
 }
 
 /* Copies the metapage's content; false when the relation has none yet. */
 bool
-klog_meta_read(Relation rel, KLogMeta *copy)
+klog_meta_read(Relation rel, KLogMeta *copy, KLogPosition *cold)
 {
 	Buffer		buffer;
 	bool		valid;
@@ -69,7 +96,9 @@ klog_meta_read(Relation rel, KLogMeta *copy)
 	 */
 	if (RelationGetNumberOfBlocks(rel) == 0)
 		return false;
-	buffer = klog_buffer_get(rel, KLOG_META_BLOCK, BUFFER_LOCK_SHARE);
+	buffer = klog_buffer_get(rel, KLOG_META_BLOCK, BUFFER_LOCK_SHARE, cold);
+	if (!BufferIsValid(buffer))
+		return false;
 	if (PageIsNew(BufferGetPage(buffer)))
 	{
 		UnlockReleaseBuffer(buffer);
@@ -89,21 +118,23 @@ klog_meta_read(Relation rel, KLogMeta *copy)
 	return true;
 }
 
-/* The partition's header page, locked; InvalidBuffer when it does not exist yet. */
+/* The partition's header page, locked; InvalidBuffer when it does not exist yet (or is cold). */
 Buffer
-klog_partition_header(Relation rel, int32 partition, int mode)
+klog_partition_header(Relation rel, int32 partition, int mode, KLogPosition *cold)
 {
 	KLogMeta	meta;
 	KLogPartitionHeader *header;
 	BlockNumber block;
 	Buffer		buffer;
 
-	if (!klog_meta_read(rel, &meta))
+	if (!klog_meta_read(rel, &meta, cold))
 		return InvalidBuffer;
 	block = klog_page_partition_block(&meta, partition);
 	if (block == InvalidBlockNumber || block >= RelationGetNumberOfBlocks(rel))
 		return InvalidBuffer;
-	buffer = klog_buffer_get(rel, block, mode);
+	buffer = klog_buffer_get(rel, block, mode, cold);
+	if (!BufferIsValid(buffer))
+		return InvalidBuffer;
 	if (PageIsNew(BufferGetPage(buffer)))
 	{
 		UnlockReleaseBuffer(buffer);

@@ -21,46 +21,62 @@ typedef struct KLogSegment
 	uint32		nextents;
 } KLogSegment;
 
+/*
+ * In all that follows, cold: as in klog.h.  NULL: pages may be read from disk.  Else a page that is
+ * not in shared buffers becomes *cold, and the result says KLOG_COLD, or is that of failure: then
+ * klog_is_cold() tells.
+ */
+static inline bool
+klog_is_cold(const KLogPosition *cold)
+{
+	return cold != NULL && cold->page != 0;
+}
+
 /* klog_buffer.c: pins and locks; mode as LockBuffer's */
-extern Buffer klog_buffer_get(Relation rel, BlockNumber block, int mode);
-extern bool klog_buffer_is_hot(Relation rel, BlockNumber block, Buffer *recent);
+extern Buffer klog_buffer_get(Relation rel, BlockNumber block, int mode, KLogPosition *cold);
+extern Buffer klog_buffer_get_data(Relation rel, BlockNumber block, const KLogSegment *seg,
+								   uint32 page, KLogPosition *cold);
 extern Buffer klog_buffer_pin_hot(Relation rel, BlockNumber block, Buffer guess);
-extern bool klog_meta_read(Relation rel, KLogMeta *copy);
-extern Buffer klog_partition_header(Relation rel, int32 partition, int mode);
+extern bool klog_buffer_is_hot(Relation rel, BlockNumber block, Buffer guess, KLogPosition *cold);
+extern bool klog_meta_read(Relation rel, KLogMeta *copy, KLogPosition *cold);
+extern Buffer klog_partition_header(Relation rel, int32 partition, int mode, KLogPosition *cold);
 
 /* klog_segment.c */
 /*
- * Segment that covers offset (the first one when offset is below it, the last one when beyond);
- * false: none
+ * The four that look in the map: KLOG_OUT_OF_RANGE: there is no such segment.  KLOG_CORRUPT: a page
+ * is not what the one before it said.
+ *
+ * Segment that covers offset (the first one when offset is below it, the last one when beyond).
  */
-extern bool klog_segment_for_offset(Relation rel, KLogPartition *part, int64 offset,
-									KLogSegment *seg);
+extern KLogResult klog_segment_for_offset(Relation rel, KLogPartition *part, int64 offset,
+										  KLogSegment *seg, KLogPosition *cold);
 /*
  * First segment, from the oldest on, whose greatest-so-far timestamp is >= timestamp; the open one
  * if no sealed one has.
  */
-extern bool klog_segment_for_timestamp(Relation rel, KLogPartition *part, int64 timestamp,
-									   KLogSegment *seg);
-extern bool klog_segment_by_number(Relation rel, KLogPartition *part, uint32 segment,
-								   KLogSegment *seg);
-extern bool klog_segment_next(Relation rel, KLogPartition *part, KLogSegment *seg);
+extern KLogResult klog_segment_for_timestamp(Relation rel, KLogPartition *part, int64 timestamp,
+											 KLogSegment *seg, KLogPosition *cold);
+extern KLogResult klog_segment_by_number(Relation rel, KLogPartition *part, uint32 segment,
+										 KLogSegment *seg, KLogPosition *cold);
+extern KLogResult klog_segment_next(Relation rel, KLogPartition *part, KLogSegment *seg,
+									KLogPosition *cold);
 extern BlockNumber klog_segment_block(Relation rel, KLogPartition *part, KLogSegment *seg,
-									  uint32 page);
+									  uint32 page, KLogPosition *cold);
 /*
  * Last page of 1..last whose base offset is <= offset (page 1 when there is none): the batch that
- * holds offset starts on it or before.  KLOG_COLD (nowait only): *page is not in shared buffers.
- * KLOG_CORRUPT: a page is not the segment's (any more).
+ * holds offset starts on it or before.  KLOG_CORRUPT: a page is not the segment's (any more).
  */
 extern KLogResult klog_segment_find_page(Relation rel, KLogPartition *part, KLogSegment *seg,
-										 int64 offset, uint32 last, bool nowait, uint32 *page);
+										 int64 offset, uint32 last, KLogPosition *cold,
+										 uint32 *page);
 /* Timestamp of the segment's first batch, -1: it has none. */
 extern int64 klog_segment_first_timestamp(Relation rel, KLogPartition *part, KLogSegment *seg,
 										  uint32 last);
-extern int64 klog_segment_sealed_bytes(Relation rel, int32 partition,
-									   const KLogPartitionHeader *header);
+extern int64 klog_segment_sealed_bytes(Relation rel, KLogPartition *part,
+									   const KLogPartitionHeader *header, KLogPosition *cold);
 extern KLogResult klog_segment_open(Relation rel, KLogPartition *part, int32 partitions,
-									int64 first_offset);
-extern KLogResult klog_segment_extend(Relation rel, KLogPartition *part);
+									int64 first_offset, KLogPosition *cold);
+extern KLogResult klog_segment_extend(Relation rel, KLogPartition *part, KLogPosition *cold);
 
 /* klog_find.c */
 typedef struct KLogWalkPage
@@ -89,11 +105,10 @@ extern KLogEnd klog_end(KLogPartition *part);
 extern bool klog_walk_pages(Relation rel, KLogPartition *part, const KLogEnd *end, int64 from,
 							klog_page_callback cb, void *arg);
 /*
- * Where that batch starts.  KLOG_OUT_OF_RANGE: there is none. KLOG_COLD (nowait only): *position
- * is the page to bring in. KLOG_CORRUPT: a page was not there.
+ * Where that batch starts.  KLOG_OUT_OF_RANGE: there is none. KLOG_CORRUPT: a page was not there.
  */
 extern KLogResult klog_locate(Relation rel, KLogPartition *part, const KLogEnd *end, int64 offset,
-							  bool nowait, KLogSegment *seg, KLogPosition *position);
+							  KLogPosition *cold, KLogSegment *seg, KLogPosition *position);
 
 /* klog_read.c */
 /*
@@ -107,7 +122,8 @@ extern bool klog_writeout(Relation rel, KLogPartition *part);
 
 /* klog_extent.c */
 extern void klog_relation_init(Relation rel, int32 partitions);
-extern Buffer klog_extent_find(Relation rel, uint32 *hint, uint32 nunits, uint32 *unit);
+extern Buffer klog_extent_find(Relation rel, uint32 *hint, uint32 nunits, uint32 *unit,
+							   KLogPosition *cold);
 extern uint32 klog_extent_free(Relation rel);
 extern void klog_grow_to_used(Relation rel, BlockNumber block);
 

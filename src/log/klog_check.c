@@ -79,7 +79,7 @@ read_bitmaps(Check *check)
 	for (uint32 index = 0; index * KLOG_BITMAP_BITS < check->units; index++)
 	{
 		BlockNumber block = klog_bitmap_block(index);
-		Buffer		buffer = klog_buffer_get(check->rel, block, BUFFER_LOCK_SHARE);
+		Buffer		buffer = klog_buffer_get(check->rel, block, BUFFER_LOCK_SHARE, NULL);
 		Page		page = BufferGetPage(buffer);
 		uint32		base = index * KLOG_BITMAP_BITS;
 
@@ -112,7 +112,7 @@ finish_bitmaps(Check *check)
 			/* taken while we looked? */
 			Buffer		buffer = klog_buffer_get(check->rel,
 												 klog_bitmap_block(i / KLOG_BITMAP_BITS),
-												 BUFFER_LOCK_SHARE);
+												 BUFFER_LOCK_SHARE, NULL);
 			uint8	   *bits = KLogPageContent(BufferGetPage(buffer));
 
 			if (!get_bit(bits, i % KLOG_BITMAP_BITS))
@@ -244,7 +244,7 @@ check_segment(Check *check, KLogSegment *seg, const KLogEnd *end)
 	if (seg->entry.segment >= end->segment)
 		last = seg->entry.segment == end->segment ? end->page : 0;
 
-	if (klog_segment_block(check->rel, check->part, seg, 0) != seg->entry.head)
+	if (klog_segment_block(check->rel, check->part, seg, 0, NULL) != seg->entry.head)
 	{
 		problem(check, seg->entry.head, seg->entry.first_offset,
 				"is not the head of segment %u", seg->entry.segment);
@@ -256,7 +256,7 @@ check_segment(Check *check, KLogSegment *seg, const KLogEnd *end)
 	{
 		uint32		pageno = KLOG_UNIT_BLOCKS +
 			(i - 1) * (uint32) seg->extent_units * KLOG_UNIT_BLOCKS;
-		BlockNumber block = klog_segment_block(check->rel, check->part, seg, pageno);
+		BlockNumber block = klog_segment_block(check->rel, check->part, seg, pageno, NULL);
 
 		claim(check, block / KLOG_UNIT_BLOCKS, seg->extent_units, seg->entry.head);
 	}
@@ -269,7 +269,7 @@ check_segment(Check *check, KLogSegment *seg, const KLogEnd *end)
 	for (uint32 pageno = 1; pageno <= last; pageno++)
 	{
 		KLogWalkPage at = {.segment = seg->entry.segment,.page = pageno};
-		BlockNumber block = klog_segment_block(check->rel, check->part, seg, pageno);
+		BlockNumber block = klog_segment_block(check->rel, check->part, seg, pageno, NULL);
 		Buffer		buffer;
 		bool		valid;
 
@@ -280,7 +280,7 @@ check_segment(Check *check, KLogSegment *seg, const KLogEnd *end)
 					seg->entry.segment, pageno);
 			return;
 		}
-		buffer = klog_buffer_get(check->rel, block, BUFFER_LOCK_SHARE);
+		buffer = klog_buffer_get(check->rel, block, BUFFER_LOCK_SHARE, NULL);
 		memcpy(copy.data, BufferGetPage(buffer), BLCKSZ);
 		UnlockReleaseBuffer(buffer);
 		valid = klog_page_is(copy.data, KLOG_PAGE_DATA, check->partition, seg->entry.segment,
@@ -306,7 +306,8 @@ check_partition(Check *check, const KLogMeta *meta)
 	KLogPartitionHeader *header;
 	KLogEnd		end = klog_end(part);
 	KLogSegment seg;
-	Buffer		buffer = klog_partition_header(check->rel, check->partition, BUFFER_LOCK_SHARE);
+	Buffer		buffer = klog_partition_header(check->rel, check->partition, BUFFER_LOCK_SHARE,
+											   NULL);
 	BlockNumber block = klog_page_partition_block(meta, check->partition);
 	bool		more;
 
@@ -325,11 +326,12 @@ check_partition(Check *check, const KLogMeta *meta)
 		problem(check, block, header->resolved_to, "resolved to an offset before the log start");
 	check->next_offset = header->log_start;
 	check->last_max_timestamp = -1;
-	more = klog_segment_for_offset(check->rel, check->part, header->log_start, &seg);
+	more = klog_segment_for_offset(check->rel, check->part, header->log_start, &seg,
+								   NULL) == KLOG_OK;
 	while (more)
 	{
 		check_segment(check, &seg, &end);
-		more = klog_segment_next(check->rel, check->part, &seg);
+		more = klog_segment_next(check->rel, check->part, &seg, NULL) == KLOG_OK;
 	}
 	if (check->next_offset != end.next_offset && klog_end(part).next_offset == end.next_offset)
 		problem(check, block, check->next_offset, "the log ends here, but the next offset is "
@@ -347,7 +349,7 @@ klog_check(Relation rel, klog_problem_callback cb, void *arg)
 
 	check.nblocks = RelationGetNumberOfBlocks(rel);
 	check.units = check.nblocks / KLOG_UNIT_BLOCKS;
-	if (check.units == 0 || !klog_meta_read(rel, &meta))
+	if (check.units == 0 || !klog_meta_read(rel, &meta, NULL))
 		return;
 	check.used = MemoryContextAllocExtended(CurrentMemoryContext,
 											check.units / 8 + KLOG_BITMAP_BITS / 8,
@@ -357,7 +359,7 @@ klog_check(Relation rel, klog_problem_callback cb, void *arg)
 											   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	read_bitmaps(&check);
 	/* extents that are given out from now on lie anywhere in what the file has by then */
-	if (!klog_meta_read(rel, &meta))
+	if (!klog_meta_read(rel, &meta, NULL))
 		return;
 	for (int i = 0; i < KLOG_PARTITION_UNITS; i++)
 	{

@@ -17,6 +17,7 @@ klog_record_is_whole(XLogReaderState *record)
 		case XLOG_KLOG_INIT:
 			return len == sizeof(xl_klog_init);
 		case XLOG_KLOG_BITMAP:
+		case XLOG_KLOG_HEARTBEAT:
 			return len == 0;
 		case XLOG_KLOG_PARTITION:
 			return len == sizeof(xl_klog_partition);
@@ -35,8 +36,6 @@ klog_record_is_whole(XLogReaderState *record)
 				sizeof(uint16) * ((Size) resolve->ncommitted + resolve->ndead);
 		case XLOG_KLOG_MARK:
 			return len == sizeof(xl_klog_mark);
-		case XLOG_KLOG_HEARTBEAT:
-			return len == sizeof(xl_klog_heartbeat);
 	}
 	return false;
 }
@@ -98,10 +97,9 @@ klog_desc(StringInfo buf, XLogReaderState *record)
 				xl_klog_append *xlrec = (xl_klog_append *) rec;
 
 				appendStringInfo(buf, "partition %d segment %u offsets " INT64_FORMAT ".."
-								 INT64_FORMAT " batches %u xid %u durable %X/%X",
+								 INT64_FORMAT " batches %u xid %u",
 								 xlrec->partition, xlrec->segment, xlrec->first_offset,
-								 xlrec->next_offset - 1, xlrec->nbatches, xlrec->xid,
-								 LSN_FORMAT_ARGS(xlrec->durable_lsn));
+								 xlrec->next_offset - 1, xlrec->nbatches, xlrec->xid);
 				break;
 			}
 		case XLOG_KLOG_RESOLVE:
@@ -122,8 +120,6 @@ klog_desc(StringInfo buf, XLogReaderState *record)
 				break;
 			}
 		case XLOG_KLOG_HEARTBEAT:
-			appendStringInfo(buf, "durable %X/%X",
-							 LSN_FORMAT_ARGS(((xl_klog_heartbeat *) rec)->durable_lsn));
 			break;
 	}
 }

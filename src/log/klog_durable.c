@@ -109,6 +109,7 @@ void
 klog_broker_attach(int n)
 {
 	Assert(n >= 0 && n < KLOG_MAX_BROKERS);
+	klog_broker = n;
 	attach_latch(&klog_shared->broker[n]);
 }
 
@@ -146,11 +147,14 @@ klog_broker_wants_data(KLogPartition *part, int n)
 	pg_atomic_fetch_or_u64(&part->waiting_brokers, UINT64CONST(1) << n);
 }
 
-/* Called by redo: states built before are old, and who waits for records should look again. */
+/*
+ * Called by redo: a partition's state that was built before is old, and who waits for records
+ * should look again.
+ */
 void
-klog_replayed(void)
+klog_replayed(RelFileLocator rlocator, int32 partition)
 {
-	pg_atomic_fetch_add_u64(&klog_shared->replayed, 1);
+	pg_atomic_fetch_add_u64(klog_replay_count(rlocator, partition), 1);
 	if (pg_atomic_read_u64(&klog_shared->wants_replay) != 0)
 		klog_wake_brokers(pg_atomic_exchange_u64(&klog_shared->wants_replay, 0));
 }

@@ -38,18 +38,22 @@ extend_to(Relation rel, BlockNumber from, BlockNumber nblocks)
 	}
 }
 
-void
-klog_grow(Relation rel, int32 partitions)
+bool
+klog_grow(Relation rel, bool nowait)
 {
 	BlockNumber nblocks;
 	uint32		units;
 	uint32		more;
 
-	LockRelationForExtension(rel, ExclusiveLock);
+	if (!nowait)
+		LockRelationForExtension(rel, ExclusiveLock);
+	else if (!ConditionalLockRelationForExtension(rel, ExclusiveLock))
+		return false;
 	nblocks = RelationGetNumberOfBlocks(rel);
 	units = (nblocks + KLOG_UNIT_BLOCKS - 1) / KLOG_UNIT_BLOCKS;
 	more = units / 8;
-	more = Min(Max(more, units < 4 ? 4 : GROW_MIN_UNITS), GROW_MAX_UNITS);
+	more = Min(Max(more, units < 4 ? 4 : GROW_MIN_UNITS),
+			   nowait ? GROW_MIN_UNITS : GROW_MAX_UNITS);
 	if ((uint64) (units + more) * KLOG_UNIT_BLOCKS >= MaxBlockNumber)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
@@ -57,6 +61,7 @@ klog_grow(Relation rel, int32 partitions)
 						RelationGetRelationName(rel), MaxBlockNumber)));
 	extend_to(rel, nblocks, (units + more) * KLOG_UNIT_BLOCKS);
 	UnlockRelationForExtension(rel, ExclusiveLock);
+	return true;
 }
 
 /* Makes sure that the file has so many blocks. */
@@ -96,13 +101,13 @@ klog_relation_init(Relation rel, int32 partitions)
 	XLogRecPtr	lsn;
 
 	grow_to(rel, KLOG_UNIT_BLOCKS);
-	meta = klog_buffer_get(rel, KLOG_META_BLOCK, BUFFER_LOCK_EXCLUSIVE);
+	meta = klog_buffer_get(rel, KLOG_META_BLOCK, BUFFER_LOCK_EXCLUSIVE, NULL);
 	if (!PageIsNew(BufferGetPage(meta)))
 	{
 		UnlockReleaseBuffer(meta);
 		return;
 	}
-	bitmap = klog_buffer_get(rel, KLOG_FIRST_BITMAP_BLOCK, BUFFER_LOCK_EXCLUSIVE);
+	bitmap = klog_buffer_get(rel, KLOG_FIRST_BITMAP_BLOCK, BUFFER_LOCK_EXCLUSIVE, NULL);
 
 	START_CRIT_SECTION();
 	klog_page_init_meta(BufferGetPage(meta), xlrec.extent_units);
@@ -147,7 +152,7 @@ klog_grow_to_used(Relation rel, BlockNumber block)
 
 	if (block < RelationGetNumberOfBlocks(rel))
 		return;
-	buffer = klog_buffer_get(rel, klog_bitmap_block(index), BUFFER_LOCK_SHARE);
+	buffer = klog_buffer_get(rel, klog_bitmap_block(index), BUFFER_LOCK_SHARE, NULL);
 	check_bitmap(rel, buffer, index);
 	used = klog_page_bitmap_used(BufferGetPage(buffer), unit % KLOG_BITMAP_BITS);
 	UnlockReleaseBuffer(buffer);
@@ -179,10 +184,11 @@ init_bitmap(Buffer buffer)
 /*
  * Looks for free units: a run of nunits aligned at nunits.  Returns the bitmap page, locked
  * exclusively, in which the caller sets the bits (unit % KLOG_BITMAP_BITS) as part of its own WAL
- * record; InvalidBuffer when the file has no such run.  hint: where to begin, moved along.
+ * record; InvalidBuffer when the file has no such run, or a bitmap page is cold.  hint: where to
+ * begin, moved along.
  */
 Buffer
-klog_extent_find(Relation rel, uint32 *hint, uint32 nunits, uint32 *unit)
+klog_extent_find(Relation rel, uint32 *hint, uint32 nunits, uint32 *unit, KLogPosition *cold)
 {
 	uint32		units = RelationGetNumberOfBlocks(rel) / KLOG_UNIT_BLOCKS;
 	uint32		start = *hint < units ? *hint : 0;
@@ -196,9 +202,11 @@ klog_extent_find(Relation rel, uint32 *hint, uint32 nunits, uint32 *unit)
 		{
 			uint32		base = index * KLOG_BITMAP_BITS;
 			Buffer		buffer = klog_buffer_get(rel, klog_bitmap_block(index),
-												 BUFFER_LOCK_EXCLUSIVE);
+												 BUFFER_LOCK_EXCLUSIVE, cold);
 			int			bit;
 
+			if (!BufferIsValid(buffer))
+				return InvalidBuffer;
 			if (PageIsNew(BufferGetPage(buffer)) && index > 0)
 				init_bitmap(buffer);
 			check_bitmap(rel, buffer, index);
@@ -227,7 +235,8 @@ klog_extent_free(Relation rel)
 
 	for (uint32 index = 0; index * KLOG_BITMAP_BITS < units; index++)
 	{
-		Buffer		buffer = klog_buffer_get(rel, klog_bitmap_block(index), BUFFER_LOCK_SHARE);
+		Buffer		buffer = klog_buffer_get(rel, klog_bitmap_block(index), BUFFER_LOCK_SHARE,
+												 NULL);
 		uint32		n = Min(units - index * KLOG_BITMAP_BITS, KLOG_BITMAP_BITS);
 
 		if (!PageIsNew(BufferGetPage(buffer)))

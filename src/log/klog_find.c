@@ -73,8 +73,8 @@ search_page(Page page, int64 offset, bool *before, int64 *base_offset)
 }
 
 KLogResult
-klog_locate(Relation rel, KLogPartition *part, const KLogEnd *end, int64 offset, bool nowait,
-			KLogSegment *seg, KLogPosition *position)
+klog_locate(Relation rel, KLogPartition *part, const KLogEnd *end, int64 offset,
+			KLogPosition *cold, KLogSegment *seg, KLogPosition *position)
 {
 	KLogResult	result;
 	uint32		found;
@@ -82,8 +82,9 @@ klog_locate(Relation rel, KLogPartition *part, const KLogEnd *end, int64 offset,
 	KLogPosition best = KLOG_NO_POSITION;
 
 	/* the last segment may be empty (end->page is 0 then) behind others that are not */
-	if (!klog_segment_for_offset(rel, part, offset, seg))
-		return KLOG_OUT_OF_RANGE;
+	result = klog_segment_for_offset(rel, part, offset, seg, cold);
+	if (result != KLOG_OK)
+		return result;
 	/* offsets may have gaps: the batch after offset may be in a later segment */
 	for (;;)
 	{
@@ -91,17 +92,16 @@ klog_locate(Relation rel, KLogPartition *part, const KLogEnd *end, int64 offset,
 
 		if (last == 0)
 		{
-			if (seg->entry.segment >= end->segment || !klog_segment_next(rel, part, seg))
+			if (seg->entry.segment >= end->segment)
 				return KLOG_OUT_OF_RANGE;
+			result = klog_segment_next(rel, part, seg, cold);
+			if (result != KLOG_OK)
+				return result;
 			continue;
 		}
-		result = klog_segment_find_page(rel, part, seg, offset, last, nowait, &found);
+		result = klog_segment_find_page(rel, part, seg, offset, last, cold, &found);
 		if (result != KLOG_OK)
-		{
-			position->segment = seg->entry.segment;
-			position->page = found;
 			return result;
-		}
 
 		/*
 		 * Back to where the batch begins that covers this page's start, unless a batch that starts
@@ -110,23 +110,18 @@ klog_locate(Relation rel, KLogPartition *part, const KLogEnd *end, int64 offset,
 		pageno = found;
 		for (bool forward = false;;)
 		{
-			BlockNumber block = klog_segment_block(rel, part, seg, pageno);
+			BlockNumber block = klog_segment_block(rel, part, seg, pageno, cold);
 			Buffer		buffer;
-			Buffer		recent;
 			bool		before;
 			int64		base_offset;
 			uint16		pos;
 
 			CHECK_FOR_INTERRUPTS();
 			if (block == InvalidBlockNumber)
-				return KLOG_CORRUPT;
-			if (nowait && !klog_buffer_is_hot(rel, block, &recent))
-			{
-				position->segment = seg->entry.segment;
-				position->page = pageno;
+				return klog_is_cold(cold) ? KLOG_COLD : KLOG_CORRUPT;
+			buffer = klog_buffer_get_data(rel, block, seg, pageno, cold);
+			if (!BufferIsValid(buffer))
 				return KLOG_COLD;
-			}
-			buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
 			if (!klog_page_is(BufferGetPage(buffer), KLOG_PAGE_DATA, part->partition,
 							  seg->entry.segment, pageno))
 			{
@@ -160,8 +155,11 @@ klog_locate(Relation rel, KLogPartition *part, const KLogEnd *end, int64 offset,
 			*position = best;
 			return KLOG_OK;
 		}
-		if (seg->entry.segment >= end->segment || !klog_segment_next(rel, part, seg))
+		if (seg->entry.segment >= end->segment)
 			return KLOG_OUT_OF_RANGE;
+		result = klog_segment_next(rel, part, seg, cold);
+		if (result != KLOG_OK)
+			return result;
 	}
 }
 
@@ -173,7 +171,7 @@ klog_walk_pages(Relation rel, KLogPartition *part, const KLogEnd *end, int64 fro
 	KLogSegment seg;
 	uint32		pageno;
 
-	switch (klog_locate(rel, part, end, from, false, &seg, &begin))
+	switch (klog_locate(rel, part, end, from, NULL, &seg, &begin))
 	{
 		case KLOG_OK:
 			break;
@@ -193,10 +191,10 @@ klog_walk_pages(Relation rel, KLogPartition *part, const KLogEnd *end, int64 fro
 			bool		go_on;
 
 			CHECK_FOR_INTERRUPTS();
-			at.block = klog_segment_block(rel, part, &seg, pageno);
+			at.block = klog_segment_block(rel, part, &seg, pageno, NULL);
 			if (at.block == InvalidBlockNumber)
 				return false;
-			at.buffer = klog_buffer_get(rel, at.block, BUFFER_LOCK_SHARE);
+			at.buffer = klog_buffer_get(rel, at.block, BUFFER_LOCK_SHARE, NULL);
 			if (!klog_page_is(BufferGetPage(at.buffer), KLOG_PAGE_DATA, part->partition,
 							  seg.entry.segment, pageno))
 			{
@@ -208,8 +206,17 @@ klog_walk_pages(Relation rel, KLogPartition *part, const KLogEnd *end, int64 fro
 			if (!go_on)
 				return true;
 		}
-		if (seg.entry.segment >= end->segment || !klog_segment_next(rel, part, &seg))
+		if (seg.entry.segment >= end->segment)
 			return true;
+		switch (klog_segment_next(rel, part, &seg, NULL))
+		{
+			case KLOG_OK:
+				break;
+			case KLOG_OUT_OF_RANGE:
+				return true;
+			default:
+				return false;
+		}
 		pageno = 1;
 	}
 }
@@ -218,21 +225,6 @@ klog_walk_pages(Relation rel, KLogPartition *part, const KLogEnd *end, int64 fro
  * By time
  * ------------------------------------------------------------------------
  */
-
-/*
- * May this page be looked at?  cold NULL: always, from disk if need be; else only when it is in
- * shared buffers, and *cold becomes the page that is not.
- */
-static bool
-may_look(Relation rel, KLogSegment *seg, uint32 page, BlockNumber block, KLogPosition *cold)
-{
-	Buffer		recent;
-
-	if (cold == NULL || klog_buffer_is_hot(rel, block, &recent))
-		return true;
-	*cold = (KLogPosition) {-1, seg->entry.segment, page, 0};
-	return false;
-}
 
 /*
  * First page, of 1..last, whose greatest-so-far timestamp is >= timestamp; its first batch's
@@ -249,13 +241,15 @@ first_offset_by_time(Relation rel, KLogPartition *part, KLogSegment *seg, uint32
 	while (low < high)
 	{
 		uint32		mid = low + (high - low) / 2;
-		BlockNumber block = klog_segment_block(rel, part, seg, mid);
+		BlockNumber block = klog_segment_block(rel, part, seg, mid, cold);
 		Buffer		buffer;
 		Page		page;
 
-		if (block == InvalidBlockNumber || !may_look(rel, seg, mid, block, cold))
+		if (block == InvalidBlockNumber)
 			return -1;
-		buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
+		buffer = klog_buffer_get_data(rel, block, seg, mid, cold);
+		if (!BufferIsValid(buffer))
+			return -1;
 		page = BufferGetPage(buffer);
 		if (!klog_page_is(page, KLOG_PAGE_DATA, part->partition, seg->entry.segment, mid))
 		{
@@ -411,7 +405,7 @@ klog_find_timestamp(Relation rel, KLogPartition *part, int64 timestamp, int64 li
 		if (search->reading)
 			return scan_for_time(rel, part, 0, timestamp, limit, false, search);
 	}
-	if (!klog_segment_for_timestamp(rel, part, timestamp, &seg))
+	if (klog_segment_for_timestamp(rel, part, timestamp, &seg, cold) != KLOG_OK)
 		return found;
 	for (;;)
 	{
@@ -423,7 +417,8 @@ klog_find_timestamp(Relation rel, KLogPartition *part, int64 timestamp, int64 li
 			return scan_for_time(rel, part, offset, timestamp, limit, false, search);
 		if (is_unfinished(search))
 			return found;
-		if (seg.entry.segment >= end.segment || !klog_segment_next(rel, part, &seg))
+		if (seg.entry.segment >= end.segment ||
+			klog_segment_next(rel, part, &seg, cold) != KLOG_OK)
 			return found;
 	}
 }
@@ -475,23 +470,22 @@ greatest_timestamp(Relation rel, KLogPartition *part, const KLogEnd *end, int64 
 	BlockNumber block;
 	Buffer		buffer;
 
+	/* what the walk is going to look at first, and it looks at no more than that */
 	if (cold != NULL &&
-		klog_locate(rel, part, end, limit - 1, true, &seg, &position) == KLOG_COLD)
-	{
-		*cold = position;
+		klog_locate(rel, part, end, limit - 1, cold, &seg, &position) == KLOG_COLD)
 		return -1;
-	}
 	if (!klog_walk_pages(rel, part, end, limit - 1, greatest_on_page, &walk) ||
 		walk.page == 0)
 		return -1;
-	if (walk.page > 1 && klog_segment_by_number(rel, part, walk.segment, &seg))
+	if (walk.page > 1 &&
+		klog_segment_by_number(rel, part, walk.segment, &seg, cold) == KLOG_OK)
 	{
-		block = klog_segment_block(rel, part, &seg, walk.page - 1);
+		block = klog_segment_block(rel, part, &seg, walk.page - 1, cold);
 		if (block == InvalidBlockNumber)
 			return walk.timestamp;
-		if (!may_look(rel, &seg, walk.page - 1, block, cold))
+		buffer = klog_buffer_get_data(rel, block, &seg, walk.page - 1, cold);
+		if (!BufferIsValid(buffer))
 			return -1;
-		buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
 		if (klog_page_is(BufferGetPage(buffer), KLOG_PAGE_DATA, part->partition, walk.segment,
 						 walk.page - 1))
 			walk.timestamp = Max(walk.timestamp,
@@ -499,7 +493,7 @@ greatest_timestamp(Relation rel, KLogPartition *part, const KLogEnd *end, int64 
 		UnlockReleaseBuffer(buffer);
 	}
 	if (walk.segment > 0 &&
-		klog_segment_by_number(rel, part, walk.segment - 1, &seg))
+		klog_segment_by_number(rel, part, walk.segment - 1, &seg, cold) == KLOG_OK)
 		walk.timestamp = Max(walk.timestamp, seg.entry.max_timestamp);
 	return walk.timestamp;
 }
@@ -621,17 +615,15 @@ header_at(Relation rel, KLogPartition *part, const KLogEnd *end, int64 offset,
 	Page		page;
 	KLogResult	result;
 
-	result = klog_locate(rel, part, end, offset, cold != NULL, &seg, &position);
-	if (result == KLOG_COLD)
-		*cold = position;
+	result = klog_locate(rel, part, end, offset, cold, &seg, &position);
 	if (result != KLOG_OK)
 		return result;
-	block = klog_segment_block(rel, part, &seg, position.page);
+	block = klog_segment_block(rel, part, &seg, position.page, cold);
 	if (block == InvalidBlockNumber)
-		return KLOG_CORRUPT;
-	if (!may_look(rel, &seg, position.page, block, cold))
+		return klog_is_cold(cold) ? KLOG_COLD : KLOG_CORRUPT;
+	buffer = klog_buffer_get_data(rel, block, &seg, position.page, cold);
+	if (!BufferIsValid(buffer))
 		return KLOG_COLD;
-	buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
 	page = BufferGetPage(buffer);
 	if (!klog_page_is(page, KLOG_PAGE_DATA, part->partition, seg.entry.segment, position.page) ||
 		kbatch_header_read((uint8 *) page + position.pos, KLOG_BATCH_HEADER, header) != KBATCH_OK)

@@ -16,6 +16,7 @@
 #include "access/transam.h"
 #include "batch/kbatch.h"
 #include "miscadmin.h"
+#include "utils/timestamp.h"
 
 #include "kafka_pg.h"
 #include "log/klog_buffer.h"
@@ -59,6 +60,8 @@ klog_floor_ask(Relation rel, KLogPartition *part, bool nowait)
 	if (!build_callback(rel, part->partition, nowait, &log_start, &next_offset))
 		return false;
 	raise_floor(part, log_start, next_offset);
+	if (RecoveryInProgress())
+		part->floor_asked = GetCurrentTimestamp();
 	return true;
 }
 
@@ -108,7 +111,7 @@ klog_in_gap(KLogPartition *part, int64 offset, int64 *end)
 	return offset >= from && offset < *end;
 }
 
-/* Does a batch that nobody sees end at the watermark? */
+/* Does a batch that nobody sees, or a gap, end at the watermark? */
 static bool
 ends_dead(Relation rel, KLogPartition *part, int64 watermark)
 {
@@ -120,15 +123,18 @@ ends_dead(Relation rel, KLogPartition *part, int64 watermark)
 	Page		page;
 	KBatchHeader header;
 	TransactionId xid;
+	KLogResult	result;
 	bool		dead = false;
 
-	if (watermark <= 0 ||
-		klog_locate(rel, part, &end, watermark - 1, false, &seg, &at) != KLOG_OK)
+	if (watermark <= klog_log_start(part))
 		return false;
-	block = klog_segment_block(rel, part, &seg, at.page);
+	result = klog_locate(rel, part, &end, watermark - 1, NULL, &seg, &at);
+	if (result != KLOG_OK)
+		return result == KLOG_OUT_OF_RANGE;
+	block = klog_segment_block(rel, part, &seg, at.page, NULL);
 	if (block == InvalidBlockNumber)
 		return false;
-	buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
+	buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE, NULL);
 	page = BufferGetPage(buffer);
 	if (klog_page_is(page, KLOG_PAGE_DATA, part->partition, seg.entry.segment, at.page) &&
 		kbatch_header_read((uint8 *) page + at.pos, KLOG_BATCH_HEADER, &header) == KBATCH_OK &&

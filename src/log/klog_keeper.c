@@ -18,7 +18,7 @@
 #include "log/klog_buffer.h"
 
 /* Free space that the keeper maintains: an eighth of the file within these bounds, in units. */
-#define FREE_MIN_UNITS		32
+#define FREE_MIN_UNITS		96
 #define FREE_MAX_UNITS		512
 
 #define RETRY_MS			20
@@ -87,22 +87,6 @@ klog_keeper_moved(KLogPartition *part)
 		klog_wake_keeper();
 }
 
-/* Opens a relation without waiting for its lock; NULL: not now, or never again (*gone). */
-static Relation
-open_relation(Oid relid, bool *gone)
-{
-	Relation	rel;
-
-	*gone = false;
-	if (!ConditionalLockRelationOid(relid, RowExclusiveLock))
-		return NULL;
-	*gone = true;
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
-		return NULL;
-	rel = RelationIdGetRelation(relid);
-	return RelationIsValid(rel) ? rel : NULL;
-}
-
 static void
 grow_ahead(Relation rel)
 {
@@ -111,7 +95,7 @@ grow_ahead(Relation rel)
 
 	while (klog_extent_free(rel) < want)
 	{
-		klog_grow(rel, 0);
+		(void) klog_grow(rel, false);
 		CHECK_FOR_INTERRUPTS();
 	}
 }
@@ -138,14 +122,14 @@ keep_partition(Oid relid, int32 partition, bool grow)
 {
 	KLogPartition *part;
 	Relation	rel;
-	bool		gone;
+	bool		busy;
 	bool		more;
 	bool		told;
 
-	rel = open_relation(relid, &gone);
+	rel = klog_relation_open(relid, RowExclusiveLock, &busy);
 	if (rel == NULL)
-		return gone ? -1 : RETRY_MS;
-	part = klog_attach(rel, partition, true);
+		return busy ? RETRY_MS : -1;
+	part = klog_attach_build(rel, partition);
 	if (part == NULL)
 	{
 		RelationClose(rel);
@@ -213,7 +197,7 @@ mark_turn(void)
 		KLogPartition *part = &klog_partitions[list[at++]];
 		int64		watermark = klog_watermark(part);
 		Relation	rel;
-		bool		gone;
+		bool		busy;
 
 		if (watermark != part->mark_seen)
 		{
@@ -223,17 +207,17 @@ mark_turn(void)
 			continue;
 		}
 		StartTransactionCommand();
-		rel = open_relation(part->relid, &gone);
+		rel = klog_relation_open(part->relid, RowExclusiveLock, &busy);
 		if (rel != NULL)
 		{
-			KLogPartition *now_part = klog_attach(rel, part->partition, true);
+			KLogPartition *now_part = klog_attach_build(rel, part->partition);
 
 			/* looked at anew: the slot may have got another owner since */
 			if (now_part == part)
 				klog_write_mark(rel, part, 0, klog_watermark(part));
 			RelationClose(rel);
 		}
-		else if (!gone)
+		else if (busy)
 		{
 			klog_keeper_moved(part);
 			again = true;

@@ -148,6 +148,7 @@ klog_lend(Relation rel, KLogPartition *part, const KLogSpan *span, Size most, st
 	Size		want = Min(span->remaining, most);
 	KLogSegment seg;
 	Buffer		buffer = InvalidBuffer; /* of the page before */
+	KLogResult	result;
 	bool		wrong = false;
 
 	/* an error may have ended the last one, and let go of its locks and pins */
@@ -155,8 +156,9 @@ klog_lend(Relation rel, KLogPartition *part, const KLogSpan *span, Size most, st
 	loan.total = loan.paged = 0;
 	*niov = 0;
 	*cold = KLOG_NO_POSITION;
-	if (!klog_segment_by_number(rel, part, at.segment, &seg))
-		return KLOG_OUT_OF_RANGE;
+	result = klog_segment_by_number(rel, part, at.segment, &seg, cold);
+	if (result != KLOG_OK)
+		return result == KLOG_COLD ? KLOG_COLD : KLOG_OUT_OF_RANGE;
 	while (loan.npages < LEND_PAGES && loan.total < want && loan.nlent < max)
 	{
 		Size		before = loan.paged;
@@ -166,17 +168,19 @@ klog_lend(Relation rel, KLogPartition *part, const KLogSpan *span, Size most, st
 
 		if (seg.entry.segment == end.segment ? at.page > end.page : at.page >= seg.entry.npages)
 		{
-			wrong = seg.entry.segment >= end.segment || !klog_segment_next(rel, part, &seg);
-			if (wrong)
+			result = seg.entry.segment >= end.segment ? KLOG_OUT_OF_RANGE :
+				klog_segment_next(rel, part, &seg, cold);
+			wrong = result != KLOG_OK && result != KLOG_COLD;
+			if (result != KLOG_OK)
 				break;
 			at.segment = seg.entry.segment;
 			at.page = 1;
 			at.pos = KLOG_DATA_START;
 			continue;
 		}
-		block = klog_segment_block(rel, part, &seg, at.page);
-		wrong = block == InvalidBlockNumber;
-		if (wrong)
+		block = klog_segment_block(rel, part, &seg, at.page, cold);
+		wrong = block == InvalidBlockNumber && !klog_is_cold(cold);
+		if (block == InvalidBlockNumber)
 			break;
 		buffer = klog_buffer_pin_hot(rel, block, buffer + 1);
 		if (!BufferIsValid(buffer))

@@ -1,20 +1,14 @@
 /*
  * klog_read.c
- *		Copying batches out of the log, and bringing cold pages in for those who cannot wait.
+ *		Copying batches out of the log.
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/transam.h"
-#include "access/xact.h"
 #include "batch/kbatch.h"
 #include "batch/kbatch_build.h"
-#include "catalog/pg_class.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
-#include "utils/syscache.h"
 
-#include "kstop.h"
 #include "log/klog_buffer.h"
 
 /*
@@ -146,21 +140,53 @@ copy_page(Copy *copy, Page page, uint32 pageno, uint32 pos)
 /* Finds where to begin: by the hint, or by a search. */
 static KLogResult
 find_begin(Relation rel, KLogPartition *part, KLogRead *r, const KLogEnd *end, KLogSegment *seg,
-		   KLogPosition *at)
+		   KLogPosition *at, KLogPosition *cold)
 {
-	KLogResult	result;
-
 	/*
 	 * Batches never move, so a place behind a batch stays one as long as the segment lives.
 	 */
 	if (at->offset == r->offset && at->pos >= KLOG_DATA_START && at->page > 0 &&
-		klog_segment_for_offset(rel, part, r->offset, seg) &&
+		klog_segment_for_offset(rel, part, r->offset, seg, cold) == KLOG_OK &&
 		seg->entry.segment == at->segment)
 		return KLOG_OK;
-	result = klog_locate(rel, part, end, r->offset, r->nowait, seg, at);
-	if (result == KLOG_COLD)
-		r->cold = *at;
-	return result;
+	if (klog_is_cold(cold))
+		return KLOG_COLD;
+	return klog_locate(rel, part, end, r->offset, cold, seg, at);
+}
+
+/*
+ * From an offset with nothing behind it on pages, up to end: a control batch over it all, as if
+ * there had been a transaction that was rolled back.  A client that is to go on to the end needs
+ * something that takes it there.
+ */
+static KLogResult
+read_gap(KLogRead *r, int64 end)
+{
+	uint8		filler[KBATCH_FILLER_MAX_SIZE];
+	KBatchHeader header = {0};
+
+	r->len = 0;
+	r->needed = 0;
+	r->nbatches = 0;
+	r->npages = 0;
+	r->next_offset = r->offset;
+	r->cold = KLOG_NO_POSITION;
+	r->begin = KLOG_NO_POSITION;
+	r->position = KLOG_NO_POSITION;
+	header.base_offset = r->offset;
+	header.last_offset_delta = Min(end - r->offset - 1, PG_INT32_MAX);
+	header.leader_epoch = -1;
+	header.max_timestamp = -1;
+	r->needed = kbatch_write_filler(filler, &header);
+	if (r->needed > r->cap)
+		return KLOG_TOO_SMALL;
+	if (r->buf != NULL)
+		memcpy(r->buf, filler, r->needed);
+	r->len = r->needed;
+	r->needed = 0;
+	r->nbatches = 1;
+	r->next_offset = kbatch_next_offset(&header);
+	return KLOG_OK;
 }
 
 /* klog_read, of what is on pages. */
@@ -170,6 +196,7 @@ read_pages_from(Relation rel, KLogPartition *part, KLogRead *r)
 	KLogEnd		end = klog_end(part);
 	KLogSegment seg;
 	KLogPosition at = r->position;
+	KLogPosition *cold = r->nowait ? &r->cold : NULL;
 	KLogResult	result;
 	Copy		copy = {.r = r,.rel = rel};
 	Buffer		buffer = InvalidBuffer; /* of the page before */
@@ -192,15 +219,12 @@ read_pages_from(Relation rel, KLogPartition *part, KLogRead *r)
 		r->position = at;
 		return r->offset == r->limit ? KLOG_OK : KLOG_OUT_OF_RANGE;
 	}
-	result = find_begin(rel, part, r, &end, &seg, &at);
+	result = find_begin(rel, part, r, &end, &seg, &at, cold);
 	if (result != KLOG_OK && r->offset < klog_log_start(part))
 		return KLOG_OUT_OF_RANGE;	/* it went away while we looked */
+	/* explicit offsets left a gap, if the append failed that its segment was opened for */
 	if (result == KLOG_OUT_OF_RANGE)
-	{
-		/* there is nothing between offset and limit: a gap that explicit offsets left */
-		r->next_offset = r->limit;
-		return KLOG_OK;
-	}
+		return read_gap(r, r->limit);
 	if (result != KLOG_OK)
 		return result;
 
@@ -217,17 +241,20 @@ read_pages_from(Relation rel, KLogPartition *part, KLogRead *r)
 		last = seg.entry.segment == end.segment ? end.page : (int64) seg.entry.npages - 1;
 		if (pageno > last)
 		{
-			if (seg.entry.segment >= end.segment ||
-				!klog_segment_next(rel, part, &seg))
+			if (seg.entry.segment >= end.segment)
+				break;
+			result = klog_segment_next(rel, part, &seg, cold);
+			gone = result == KLOG_CORRUPT;
+			if (result != KLOG_OK)
 				break;
 			pageno = 1;
 			pos = KLOG_DATA_START;
 			continue;
 		}
-		block = klog_segment_block(rel, part, &seg, pageno);
+		block = klog_segment_block(rel, part, &seg, pageno, cold);
 		if (block == InvalidBlockNumber)
 		{
-			gone = true;
+			gone = !klog_is_cold(cold);
 			break;
 		}
 		buffer = klog_buffer_pin_hot(rel, block, buffer + 1);
@@ -267,42 +294,8 @@ read_pages_from(Relation rel, KLogPartition *part, KLogRead *r)
 		return KLOG_COLD;
 	if (r->needed > 0)
 		return KLOG_TOO_SMALL;
-	r->next_offset = r->limit;	/* a gap up to the limit */
-	return KLOG_OK;
-}
-
-/*
- * From an offset in the gap between the end and the floor: a control batch over the rest of it, as
- * there was before the dump that left it out.
- */
-static KLogResult
-read_gap(KLogRead *r, int64 end)
-{
-	uint8		filler[KBATCH_FILLER_MAX_SIZE];
-	KBatchHeader header = {0};
-
-	r->len = 0;
-	r->needed = 0;
-	r->nbatches = 0;
-	r->npages = 0;
-	r->next_offset = r->offset;
-	r->cold = KLOG_NO_POSITION;
-	r->begin = KLOG_NO_POSITION;
-	r->position = KLOG_NO_POSITION;
-	header.base_offset = r->offset;
-	header.last_offset_delta = Min(end - r->offset - 1, PG_INT32_MAX);
-	header.leader_epoch = -1;
-	header.max_timestamp = -1;
-	r->needed = kbatch_write_filler(filler, &header);
-	if (r->needed > r->cap)
-		return KLOG_TOO_SMALL;
-	if (r->buf != NULL)
-		memcpy(r->buf, filler, r->needed);
-	r->len = r->needed;
-	r->needed = 0;
-	r->nbatches = 1;
-	r->next_offset = kbatch_next_offset(&header);
-	return KLOG_OK;
+	/* copy.left: the last batch ends in pages that are not there; that is no gap */
+	return copy.left > 0 ? KLOG_CORRUPT : read_gap(r, r->limit);
 }
 
 KLogResult
@@ -345,7 +338,7 @@ klog_read_block(Relation rel, BlockNumber block, uint8 *buf, Size cap, Size *len
 	*len = 0;
 	if (block >= RelationGetNumberOfBlocks(rel))
 		return false;
-	buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
+	buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE, NULL);
 	page = BufferGetPage(buffer);
 	valid = !PageIsNew(page) && ((PageHeader) page)->pd_special == KLOG_DATA_END;
 	if (valid)
@@ -385,92 +378,5 @@ klog_read_block(Relation rel, BlockNumber block, uint8 *buf, Size cap, Size *len
 		klog_read(rel, part, &r) != KLOG_OK)
 		return false;
 	*len = r.len;
-	return true;
-}
-
-/* ------------------------------------------------------------------------
- * Readers: processes that wait for the disk so that brokers need not
- * ------------------------------------------------------------------------
- */
-bool
-klog_reader_request(Relation rel, KLogPartition *part, KLogPosition position, Size bytes,
-					int broker)
-{
-	KLogReaderRequest *request;
-	bool		queued = false;
-
-	SpinLockAcquire(&klog_shared->reader_mutex);
-	if (klog_shared->reader_tail - klog_shared->reader_head < KLOG_READER_QUEUE)
-	{
-		request = &klog_shared->reader_request[klog_shared->reader_tail % KLOG_READER_QUEUE];
-		request->relid = RelationGetRelid(rel);
-		request->partition = part->partition;
-		request->segment = position.segment;
-		request->page = position.page;
-		/* not so many that the first are gone when the last are there */
-		request->npages = Min(bytes / KLOG_DATA_SPACE + 2, Max(NBuffers / 16, 1));
-		request->broker = broker;
-		klog_shared->reader_tail++;
-		queued = true;
-	}
-	SpinLockRelease(&klog_shared->reader_mutex);
-	if (queued)
-		klog_wake_readers();
-	return queued;
-}
-
-/* Reads what a request asks for, inside a transaction of its own. */
-static void
-read_pages(const KLogReaderRequest *request)
-{
-	Relation	rel;
-	KLogPartition *part;
-	KLogSegment seg;
-
-	if (!ConditionalLockRelationOid(request->relid, AccessShareLock))
-		return;
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(request->relid)))
-		return;
-	rel = RelationIdGetRelation(request->relid);
-	if (!RelationIsValid(rel))
-		return;
-	part = klog_attach(rel, request->partition, false);
-	if (klog_segment_by_number(rel, part, request->segment, &seg))
-	{
-		for (uint32 i = 0; i < request->npages; i++)
-		{
-			BlockNumber block = klog_segment_block(rel, part, &seg,
-												   request->page + i);
-
-			CHECK_FOR_INTERRUPTS();
-			if (block == InvalidBlockNumber)
-				break;
-			ReleaseBuffer(ReadBuffer(rel, block));
-		}
-	}
-	RelationClose(rel);
-}
-
-bool
-klog_reader_turn(void)
-{
-	KLogReaderRequest request;
-	bool		found;
-
-	SpinLockAcquire(&klog_shared->reader_mutex);
-	found = klog_shared->reader_head != klog_shared->reader_tail;
-	if (found)
-	{
-		request = klog_shared->reader_request[klog_shared->reader_head % KLOG_READER_QUEUE];
-		klog_shared->reader_head++;
-	}
-	SpinLockRelease(&klog_shared->reader_mutex);
-	if (!found)
-		return false;
-	KSTOP("klog-reader-begin");
-	StartTransactionCommand();
-	read_pages(&request);
-	CommitTransactionCommand();
-	klog_wake_broker(request.broker);
 	return true;
 }

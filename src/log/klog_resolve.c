@@ -128,7 +128,7 @@ klog_write_mark(Relation rel, KLogPartition *part, int64 resolved_to, int64 high
 
 	if (part->header == InvalidBlockNumber)
 		return;
-	buffer = klog_buffer_get(rel, part->header, BUFFER_LOCK_EXCLUSIVE);
+	buffer = klog_buffer_get(rel, part->header, BUFFER_LOCK_EXCLUSIVE, NULL);
 	if (!klog_page_is(BufferGetPage(buffer), KLOG_PAGE_PARTITION, part->partition, 0, 0))
 	{
 		UnlockReleaseBuffer(buffer);

@@ -13,6 +13,12 @@
 #include "log/klog_buffer.h"
 #include "log/klog_xlog.h"
 
+/*
+ * The keeper is to extend a file when no more than a sixteenth of it is left, or so much, and some
+ * extents.
+ */
+#define SPACE_MAX_UNITS		256
+
 /* ------------------------------------------------------------------------
  * Finding
  * ------------------------------------------------------------------------
@@ -59,21 +65,26 @@ search_entries(const KLogSegmentEntry *entry, int n, const Wanted *wanted)
 	return low - 1;
 }
 
-/* Copies the map page's entries; false when the page is not what the header said. */
-static bool
-read_map(Relation rel, int32 partition, uint32 index, BlockNumber block, KLogMapPage *map)
+/* Copies the map page's entries. */
+static KLogResult
+read_map(Relation rel, int32 partition, uint32 index, BlockNumber block, KLogMapPage *map,
+		 KLogPosition *cold)
 {
-	Buffer		buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
-	bool		valid = klog_page_is(BufferGetPage(buffer), KLOG_PAGE_MAP, partition, 0, index);
+	Buffer		buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE, cold);
+	bool		valid;
 
+	if (!BufferIsValid(buffer))
+		return KLOG_COLD;
+	valid = klog_page_is(BufferGetPage(buffer), KLOG_PAGE_MAP, partition, 0, index);
 	if (valid)
 		memcpy(map, KLogPageContent(BufferGetPage(buffer)), sizeof(KLogMapPage));
 	UnlockReleaseBuffer(buffer);
-	return valid && map->nentries > 0 && map->nentries <= KLOG_MAP_ENTRIES;
+	return valid && map->nentries > 0 && map->nentries <= KLOG_MAP_ENTRIES ? KLOG_OK : KLOG_CORRUPT;
 }
 
-static bool
-search_map(Relation rel, KLogPartition *part, const Wanted *wanted, KLogSegment *seg)
+static KLogResult
+search_map(Relation rel, KLogPartition *part, const Wanted *wanted, KLogSegment *seg,
+		   KLogPosition *cold)
 {
 	int32		partition = part->partition;
 	KLogPartitionHeader *header;
@@ -83,25 +94,27 @@ search_map(Relation rel, KLogPartition *part, const Wanted *wanted, KLogSegment 
 	int			nmaps;
 	int			found;
 	bool		inside = false;
+	KLogResult	result;
 
 	/*
 	 * where the header is never changes, so a partition that has data is found without the
 	 * metapage
 	 */
 	if (part->header == InvalidBlockNumber)
-		return false;
-	buffer = klog_buffer_get(rel, part->header, BUFFER_LOCK_SHARE);
-	if (!klog_page_is(BufferGetPage(buffer), KLOG_PAGE_PARTITION, partition, 0, 0))
-	{
-		UnlockReleaseBuffer(buffer);
-		return false;
-	}
+		return KLOG_OUT_OF_RANGE;
+	buffer = klog_buffer_get(rel, part->header, BUFFER_LOCK_SHARE, cold);
+	if (!BufferIsValid(buffer))
+		return KLOG_COLD;
 	header = KLogPageContent(BufferGetPage(buffer));
-	if (header->nentries == 0 || header->nentries > KLOG_HEADER_ENTRIES ||
-		header->nmaps > KLOG_HEADER_MAPS)
+	if (!klog_page_is(BufferGetPage(buffer), KLOG_PAGE_PARTITION, partition, 0, 0) ||
+		header->nentries > KLOG_HEADER_ENTRIES || header->nmaps > KLOG_HEADER_MAPS)
+		result = KLOG_CORRUPT;
+	else
+		result = header->nentries == 0 ? KLOG_OUT_OF_RANGE : KLOG_OK;
+	if (result != KLOG_OK)
 	{
 		UnlockReleaseBuffer(buffer);
-		return false;
+		return result;
 	}
 	memset(seg, 0, sizeof(KLogSegment));
 	seg->extent_units = part->extent_units;
@@ -119,11 +132,11 @@ search_map(Relation rel, KLogPartition *part, const Wanted *wanted, KLogSegment 
 		if (found < 0 && wanted->next)
 		{
 			UnlockReleaseBuffer(buffer);
-			return false;
+			return KLOG_OUT_OF_RANGE;
 		}
 		seg->entry = header->entry[Max(found, 0)];
 		UnlockReleaseBuffer(buffer);
-		return true;
+		return KLOG_OK;
 	}
 	if (found >= 0)
 		seg->entry = header->entry[found];
@@ -136,87 +149,101 @@ search_map(Relation rel, KLogPartition *part, const Wanted *wanted, KLogSegment 
 		{
 			int			at;
 
-			if (!read_map(rel, partition, i, refs[i].block, &map))
-				return false;
+			result = read_map(rel, partition, i, refs[i].block, &map, cold);
+			if (result != KLOG_OK)
+				return result;
 			at = search_entries(map.entry, map.nentries, wanted);
 			if (at >= 0)
 			{
 				seg->entry = map.entry[at];
-				return true;
+				return KLOG_OK;
 			}
 		}
-		return found >= 0;
+		return found >= 0 ? KLOG_OK : KLOG_OUT_OF_RANGE;
 	}
 	for (int i = nmaps - 1; i >= 0; i--)
 	{
 		if (refs[i].first_offset > wanted->value && i > 0)
 			continue;
-		if (!read_map(rel, partition, i, refs[i].block, &map))
-			return false;
+		result = read_map(rel, partition, i, refs[i].block, &map, cold);
+		if (result != KLOG_OK)
+			return result;
 		found = search_entries(map.entry, map.nentries, wanted);
 		seg->entry = map.entry[Max(found, 0)];
-		return true;
+		return KLOG_OK;
 	}
-	return false;
+	return KLOG_OUT_OF_RANGE;
 }
 
-bool
-klog_segment_for_offset(Relation rel, KLogPartition *part, int64 offset, KLogSegment *seg)
+KLogResult
+klog_segment_for_offset(Relation rel, KLogPartition *part, int64 offset, KLogSegment *seg,
+						KLogPosition *cold)
 {
 	Wanted		wanted = {.value = offset};
 
-	return search_map(rel, part, &wanted, seg);
+	return search_map(rel, part, &wanted, seg, cold);
 }
 
-bool
-klog_segment_for_timestamp(Relation rel, KLogPartition *part, int64 timestamp, KLogSegment *seg)
+KLogResult
+klog_segment_for_timestamp(Relation rel, KLogPartition *part, int64 timestamp, KLogSegment *seg,
+						   KLogPosition *cold)
 {
 	Wanted		wanted = {.by_timestamp = true, .value = timestamp};
 
-	return search_map(rel, part, &wanted, seg);
+	return search_map(rel, part, &wanted, seg, cold);
 }
 
-bool
-klog_segment_next(Relation rel, KLogPartition *part, KLogSegment *seg)
+KLogResult
+klog_segment_next(Relation rel, KLogPartition *part, KLogSegment *seg, KLogPosition *cold)
 {
 	Wanted		wanted = {.next = true, .value = seg->entry.segment};
 
-	return search_map(rel, part, &wanted, seg);
+	return search_map(rel, part, &wanted, seg, cold);
 }
 
-bool
-klog_segment_by_number(Relation rel, KLogPartition *part, uint32 segment, KLogSegment *seg)
+KLogResult
+klog_segment_by_number(Relation rel, KLogPartition *part, uint32 segment, KLogSegment *seg,
+					   KLogPosition *cold)
 {
 	Wanted		wanted = {.next = true, .value = (int64) segment - 1};
+	KLogResult	result = search_map(rel, part, &wanted, seg, cold);
 
-	return search_map(rel, part, &wanted, seg) && seg->entry.segment == segment;
+	return result == KLOG_OK && seg->entry.segment != segment ? KLOG_OUT_OF_RANGE : result;
 }
 
-/* Bytes of all sealed segments. */
+/*
+ * Bytes of all sealed segments.  The caller holds the append lock: what map pages say never
+ * changes, and is remembered.
+ */
 int64
-klog_segment_sealed_bytes(Relation rel, int32 partition, const KLogPartitionHeader *header)
+klog_segment_sealed_bytes(Relation rel, KLogPartition *part, const KLogPartitionHeader *header,
+						  KLogPosition *cold)
 {
 	int64		bytes = 0;
 	KLogMapPage map;
 
+	for (; part->maps_counted < header->nmaps; part->maps_counted++)
+	{
+		int			i = part->maps_counted;
+		KLogResult	result = read_map(rel, part->partition, i, header->map[i].block, &map, cold);
+
+		if (result == KLOG_COLD)
+			return 0;
+		for (uint32 j = 0; result == KLOG_OK && j < map.nentries; j++)
+			part->maps_bytes += map.entry[j].bytes;
+	}
 	for (int i = 0; i < header->nentries - 1; i++)
 		bytes += header->entry[i].bytes;
-	for (int i = 0; i < header->nmaps; i++)
-	{
-		if (!read_map(rel, partition, i, header->map[i].block, &map))
-			continue;
-		for (uint32 j = 0; j < map.nentries; j++)
-			bytes += map.entry[j].bytes;
-	}
-	return bytes;
+	return part->maps_bytes + bytes;
 }
 
 /*
  * Block of a segment's page; InvalidBlockNumber when the segment has no such page, or its head page
- * belongs to something else by now.  Sets seg->nextents.
+ * belongs to something else by now, or is cold.  Sets seg->nextents.
  */
 BlockNumber
-klog_segment_block(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 pageno)
+klog_segment_block(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 pageno,
+				   KLogPosition *cold)
 {
 	uint32		extent;
 	uint32		inside;
@@ -228,7 +255,9 @@ klog_segment_block(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 p
 		Buffer		buffer;
 		KLogHead   *head;
 
-		buffer = klog_buffer_get(rel, seg->entry.head, BUFFER_LOCK_SHARE);
+		buffer = klog_buffer_get(rel, seg->entry.head, BUFFER_LOCK_SHARE, cold);
+		if (!BufferIsValid(buffer))
+			return InvalidBlockNumber;
 		if (!klog_page_is(BufferGetPage(buffer), KLOG_PAGE_HEAD, part->partition,
 						  seg->entry.segment, 0))
 		{
@@ -254,7 +283,7 @@ klog_segment_block(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 p
 
 KLogResult
 klog_segment_find_page(Relation rel, KLogPartition *part, KLogSegment *seg, int64 offset,
-					   uint32 last, bool nowait, uint32 *found)
+					   uint32 last, KLogPosition *cold, uint32 *found)
 {
 	uint32		low = 1;
 	uint32		high = last;
@@ -262,19 +291,15 @@ klog_segment_find_page(Relation rel, KLogPartition *part, KLogSegment *seg, int6
 	while (low < high)
 	{
 		uint32		mid = low + (high - low + 1) / 2;
-		BlockNumber block = klog_segment_block(rel, part, seg, mid);
+		BlockNumber block = klog_segment_block(rel, part, seg, mid, cold);
 		Buffer		buffer;
-		Buffer		recent;
 		int64		base_offset;
 
 		if (block == InvalidBlockNumber)
-			return KLOG_CORRUPT;
-		if (nowait && !klog_buffer_is_hot(rel, block, &recent))
-		{
-			*found = mid;
+			return klog_is_cold(cold) ? KLOG_COLD : KLOG_CORRUPT;
+		buffer = klog_buffer_get_data(rel, block, seg, mid, cold);
+		if (!BufferIsValid(buffer))
 			return KLOG_COLD;
-		}
-		buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
 		if (!klog_page_is(BufferGetPage(buffer), KLOG_PAGE_DATA, part->partition,
 						  seg->entry.segment, mid))
 		{
@@ -303,10 +328,10 @@ klog_segment_first_timestamp(Relation rel, KLogPartition *part, KLogSegment *seg
 
 	if (last == 0)
 		return -1;
-	block = klog_segment_block(rel, part, seg, 1);
+	block = klog_segment_block(rel, part, seg, 1, NULL);
 	if (block == InvalidBlockNumber)
 		return -1;
-	buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
+	buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE, NULL);
 	page = BufferGetPage(buffer);
 	if (klog_page_is(page, KLOG_PAGE_DATA, part->partition, seg->entry.segment, 1) &&
 		KLogPageGetTag(page)->first_batch == KLOG_DATA_START &&
@@ -329,15 +354,22 @@ new_page(Relation rel, BlockNumber block)
 	return ReadBufferExtended(rel, MAIN_FORKNUM, block, RBM_ZERO_AND_LOCK, NULL);
 }
 
+/* What it means that klog_extent_find found nothing. */
+static KLogResult
+no_extent(const KLogPosition *cold)
+{
+	return klog_is_cold(cold) ? KLOG_COLD : KLOG_NO_EXTENT;
+}
+
 /*
  * Gives the partition its header page; KLOG_NO_EXTENT when there's no room.  It is empty, and begins
  * at 0, until its first segment says where: there may be no room for that one.
  */
 static KLogResult
-create_partition(Relation rel, KLogPartition *part)
+create_partition(Relation rel, KLogPartition *part, KLogPosition *cold)
 {
 	xl_klog_partition xlrec = {.log_start = 0,.partition = part->partition};
-	Buffer		meta_buffer = klog_buffer_get(rel, KLOG_META_BLOCK, BUFFER_LOCK_EXCLUSIVE);
+	Buffer		meta_buffer = klog_buffer_get(rel, KLOG_META_BLOCK, BUFFER_LOCK_EXCLUSIVE, NULL);
 	Page		meta = BufferGetPage(meta_buffer);
 	Buffer		bitmap = InvalidBuffer;
 	Buffer		buffer;
@@ -348,11 +380,11 @@ create_partition(Relation rel, KLogPartition *part)
 	block = klog_page_partition_block(KLogPageContent(meta), part->partition);
 	if (block == InvalidBlockNumber)
 	{
-		bitmap = klog_extent_find(rel, &part->alloc_hint, 1, &unit);
+		bitmap = klog_extent_find(rel, &part->alloc_hint, 1, &unit, cold);
 		if (!BufferIsValid(bitmap))
 		{
 			UnlockReleaseBuffer(meta_buffer);
-			return KLOG_NO_EXTENT;
+			return no_extent(cold);
 		}
 		xlrec.unit = unit;
 		xlrec.bit = unit % KLOG_BITMAP_BITS;
@@ -395,7 +427,7 @@ create_partition(Relation rel, KLogPartition *part)
 
 /* Makes room in a full partition header, which the caller has locked. */
 static KLogResult
-move_to_map(Relation rel, KLogPartition *part, Buffer buffer)
+move_to_map(Relation rel, KLogPartition *part, Buffer buffer, KLogPosition *cold)
 {
 	KLogPartitionHeader *header = KLogPageContent(BufferGetPage(buffer));
 	xl_klog_map xlrec = {.partition = part->partition,.index = header->nmaps};
@@ -410,9 +442,9 @@ move_to_map(Relation rel, KLogPartition *part, Buffer buffer)
 	memcpy(entry, header->entry, sizeof(KLogSegmentEntry) * xlrec.nentries);
 	if (header->map_unit == 0 || header->map_unit_used == KLOG_UNIT_BLOCKS)
 	{
-		bitmap = klog_extent_find(rel, &part->alloc_hint, 1, &xlrec.unit);
+		bitmap = klog_extent_find(rel, &part->alloc_hint, 1, &xlrec.unit, cold);
 		if (!BufferIsValid(bitmap))
-			return KLOG_NO_EXTENT;
+			return no_extent(cold);
 		xlrec.bit = xlrec.unit % KLOG_BITMAP_BITS;
 		xlrec.block = xlrec.unit * KLOG_UNIT_BLOCKS;
 	}
@@ -456,7 +488,8 @@ move_to_map(Relation rel, KLogPartition *part, Buffer buffer)
  * as in KLogAppend.
  */
 KLogResult
-klog_segment_open(Relation rel, KLogPartition *part, int32 partitions, int64 first_offset)
+klog_segment_open(Relation rel, KLogPartition *part, int32 partitions, int64 first_offset,
+				  KLogPosition *cold)
 {
 	xl_klog_segment xlrec;
 	KLogPartitionHeader *header;
@@ -476,44 +509,45 @@ klog_segment_open(Relation rel, KLogPartition *part, int32 partitions, int64 fir
 	if (part->extent_units == 0)
 	{
 		klog_relation_init(rel, partitions);
-		if (!klog_meta_read(rel, &meta))
+		if (!klog_meta_read(rel, &meta, NULL))
 			elog(ERROR, "kafka_log metapage of \"%s\" vanished", RelationGetRelationName(rel));
 		part->extent_units = meta.extent_units;
 	}
-	buffer = klog_partition_header(rel, part->partition, BUFFER_LOCK_EXCLUSIVE);
-	if (!BufferIsValid(buffer))
+	if (part->header == InvalidBlockNumber)
 	{
 		BlockNumber block;
 
 		/* a file that replay has made ends with the last page in use, perhaps before this one */
-		if (!klog_meta_read(rel, &meta))
+		if (!klog_meta_read(rel, &meta, NULL))
 			elog(ERROR, "kafka_log metapage of \"%s\" vanished", RelationGetRelationName(rel));
 		block = klog_page_partition_block(&meta, part->partition);
 		if (block != InvalidBlockNumber)
 			klog_grow_to_used(rel, block);
-		result = create_partition(rel, part);
+		result = create_partition(rel, part, cold);
 		if (result != KLOG_OK)
 			return result;
-		buffer = klog_partition_header(rel, part->partition, BUFFER_LOCK_EXCLUSIVE);
-		if (!BufferIsValid(buffer))
-			elog(ERROR, "header of partition %d of \"%s\" vanished", part->partition,
-				 RelationGetRelationName(rel));
 	}
+	buffer = klog_partition_header(rel, part->partition, BUFFER_LOCK_EXCLUSIVE, cold);
+	if (klog_is_cold(cold))
+		return KLOG_COLD;
+	if (!BufferIsValid(buffer))
+		elog(ERROR, "header of partition %d of \"%s\" vanished", part->partition,
+			 RelationGetRelationName(rel));
 	header = KLogPageContent(BufferGetPage(buffer));
 	if (header->nentries == KLOG_HEADER_ENTRIES)
 	{
-		result = move_to_map(rel, part, buffer);
+		result = move_to_map(rel, part, buffer, cold);
 		if (result != KLOG_OK)
 		{
 			UnlockReleaseBuffer(buffer);
 			return result;
 		}
 	}
-	bitmap = klog_extent_find(rel, &part->alloc_hint, 1, &unit);
+	bitmap = klog_extent_find(rel, &part->alloc_hint, 1, &unit, cold);
 	if (!BufferIsValid(bitmap))
 	{
 		UnlockReleaseBuffer(buffer);
-		return KLOG_NO_EXTENT;
+		return no_extent(cold);
 	}
 	head = new_page(rel, unit * KLOG_UNIT_BLOCKS);
 
@@ -594,15 +628,19 @@ klog_segment_open(Relation rel, KLogPartition *part, int32 partitions, int64 fir
 
 /* Gives the open segment one more extent.  KLOG_FULL: its list is full, open another segment. */
 KLogResult
-klog_segment_extend(Relation rel, KLogPartition *part)
+klog_segment_extend(Relation rel, KLogPartition *part, KLogPosition *cold)
 {
 	xl_klog_extent xlrec = {.partition = part->partition,.segment = part->segment};
-	Buffer		buffer = klog_buffer_get(rel, part->head, BUFFER_LOCK_EXCLUSIVE);
-	KLogHead   *head = KLogPageContent(BufferGetPage(buffer));
+	Buffer		buffer = klog_buffer_get(rel, part->head, BUFFER_LOCK_EXCLUSIVE, cold);
+	KLogHead   *head;
 	Buffer		bitmap;
 	uint32		unit;
+	uint32		units;
 	XLogRecPtr	lsn;
 
+	if (!BufferIsValid(buffer))
+		return KLOG_COLD;
+	head = KLogPageContent(BufferGetPage(buffer));
 	if (!klog_page_is(BufferGetPage(buffer), KLOG_PAGE_HEAD, part->partition, part->segment, 0))
 	{
 		UnlockReleaseBuffer(buffer);
@@ -617,16 +655,17 @@ klog_segment_extend(Relation rel, KLogPartition *part)
 		UnlockReleaseBuffer(buffer);
 		return KLOG_FULL;
 	}
-	bitmap = klog_extent_find(rel, &part->alloc_hint, part->extent_units, &unit);
+	bitmap = klog_extent_find(rel, &part->alloc_hint, part->extent_units, &unit, cold);
 	if (!BufferIsValid(bitmap))
 	{
 		UnlockReleaseBuffer(buffer);
-		return KLOG_NO_EXTENT;
+		return no_extent(cold);
 	}
 	xlrec.block = unit * KLOG_UNIT_BLOCKS;
 	xlrec.bit = unit % KLOG_BITMAP_BITS;
 	xlrec.nbits = part->extent_units;
-	if (unit + 4 * xlrec.nbits >= RelationGetNumberOfBlocks(rel) / KLOG_UNIT_BLOCKS)
+	units = RelationGetNumberOfBlocks(rel) / KLOG_UNIT_BLOCKS;
+	if (unit + 5 * xlrec.nbits + Min(units / 16, SPACE_MAX_UNITS) >= units)
 		klog_keeper_queue(part, true);
 	KSTOP("klog-extent-before-insert");
 

@@ -2,31 +2,29 @@
  * klog_state.c
  *		The shared state of partitions: where the end is, what is durable.
  *
- * A state is a cache of what the pages say. It is built from them by the first process that
- * wants it (after a start, or when the relation got another file), under the partition's
- * append lock; nothing is built in redo.
+ * A state is a cache of what the pages say. It is built from them (klog_build.c) by the first
+ * process that wants it (after a start, or when the relation got another file), under the partition's
+ * append lock; nothing is built in redo.  A broker has it built by a reader.
  */
 #include "postgres.h"
 
-#include "access/transam.h"
 #include "access/xlog.h"
-#include "access/xloginsert.h"
-#include "batch/kbatch.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
-#include "storage/procarray.h"
 #include "storage/shmem.h"
 #include "utils/hsearch.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 #include "kafka_pg.h"
 #include "kguc.h"
-#include "kstop.h"
 #include "log/klog_buffer.h"
-#include "log/klog_xlog.h"
 
 /* How often a standby looks at pages that do not fit each other, a millisecond apart. */
 #define BUILD_TRIES		1000
+
+/* After this a standby looks up a partition's floors again, which no record of ours tells of. */
+#define FLOOR_MS		1000
 
 typedef struct KLogKey
 {
@@ -73,6 +71,12 @@ init_slot(KLogPartition *part, int tranche)
 	pg_atomic_init_u64(&part->high_watermark, 0);
 	pg_atomic_init_u64(&part->floor_next, 0);
 	pg_atomic_init_u64(&part->waiting_brokers, 0);
+	for (int i = 0; i < (int) lengthof(part->asked); i++)
+	{
+		pg_atomic_init_u64(&part->asked[i].brokers, 0);
+		pg_atomic_init_u64(&part->asked[i].at, 0);
+		pg_atomic_init_u64(&part->asked[i].failed, 0);
+	}
 	ConditionVariableInit(&part->moved);
 	part->pending = KLOG_NO_INDEX;
 	part->dirty_next = KLOG_NO_INDEX;
@@ -110,7 +114,8 @@ klog_shmem_init(void)
 		pg_atomic_init_u64(&klog_shared->flushed, 0);
 		pg_atomic_init_u64(&klog_shared->durable, 0);
 		pg_atomic_init_u64(&klog_shared->wants_durable, 0);
-		pg_atomic_init_u64(&klog_shared->replayed, 0);
+		for (int i = 0; i < KLOG_REPLAY_COUNTS; i++)
+			pg_atomic_init_u64(&klog_shared->replayed[i], 0);
 		pg_atomic_init_u64(&klog_shared->wants_replay, 0);
 		pg_atomic_init_u32(&klog_shared->flushing, 0);
 		klog_shared->next_generation = 1;
@@ -168,6 +173,11 @@ free_slot(KLogPartition *part)
 
 	/* who waits for data of this partition would not be told by the next user of the slot */
 	klog_wake_brokers(pg_atomic_exchange_u64(&part->waiting_brokers, 0));
+	for (int i = 0; i < (int) lengthof(part->asked); i++)
+	{
+		klog_reader_answer(part, i);
+		pg_atomic_write_u64(&part->asked[i].failed, 0);
+	}
 	ConditionVariableBroadcast(&part->moved);
 }
 
@@ -235,6 +245,7 @@ get_slot(Oid relid, int32 partition)
 				memset(&part->rlocator, 0, sizeof(part->rlocator));
 				pg_atomic_write_u64(&part->high_watermark, 0);
 				pg_atomic_write_u64(&part->waiting_brokers, 0);
+				part->floor_asked = 0;
 			}
 		}
 		LWLockRelease(&klog_shared->hash_lock);
@@ -271,391 +282,9 @@ klog_forget(Oid relid)
 }
 
 /* ------------------------------------------------------------------------
- * Building
+ * Attaching
  * ------------------------------------------------------------------------
  */
-
-/* What the walk over the end of the open segment found. */
-typedef struct Tail
-{
-	uint32		page;
-	BlockNumber block;
-	Buffer		buffer;
-	uint16		lower;
-	uint16		listed;
-	int64		next_offset;
-	int64		max_timestamp;
-	int64		high_watermark;
-	XLogRecPtr	lsn;
-} Tail;
-
-static void
-report_corrupt(Relation rel, int32 partition, BlockNumber block, const char *what)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("partition %d of \"%s\" is corrupt at block %u: %s", partition,
-					RelationGetRelationName(rel), block, what)));
-}
-
-/*
- * Finds the end of the open segment: steps back to the last page on which a batch starts and
- * walks from header to header.  Pages of a long batch whose first page was never written (a crash
- * came between) have no batch start and are passed over.
- *
- * Returns NULL, or what is wrong at tail->block.  On a standby that may be nothing but a replay
- * that went on between two looks.
- */
-static const char *
-find_tail(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 npages, Tail *tail)
-{
-	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
-	int32		partition = part->partition;
-	uint32		segment = seg->entry.segment;
-	uint64		skip = 0;
-
-	tail->page = 0;
-	tail->block = InvalidBlockNumber;
-	tail->buffer = InvalidBuffer;
-	tail->lower = 0;
-	tail->listed = 0;
-	tail->next_offset = seg->entry.first_offset;
-	tail->max_timestamp = -1;
-	tail->high_watermark = 0;
-	tail->lsn = InvalidXLogRecPtr;
-
-	for (uint32 pageno = npages - 1; pageno > 0; pageno--)
-	{
-		BlockNumber block = klog_segment_block(rel, part, seg, pageno);
-		Buffer		buffer;
-		bool		starts;
-		Page		page;
-
-		CHECK_FOR_INTERRUPTS();
-		if (block == InvalidBlockNumber || block >= nblocks)
-			continue;
-		buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
-		page = BufferGetPage(buffer);
-		starts = klog_page_is(page, KLOG_PAGE_DATA, partition, segment, pageno) &&
-			KLogPageGetTag(page)->first_batch != 0;
-		if (!starts)
-		{
-			UnlockReleaseBuffer(buffer);
-			continue;
-		}
-
-		/* walk the headers that start here */
-		{
-			KLogPageTag *tag = KLogPageGetTag(page);
-			uint16		lower = ((PageHeader) page)->pd_lower;
-			uint32		pos = tag->first_batch;
-
-			tail->page = pageno;
-			tail->block = block;
-			tail->max_timestamp = tag->max_timestamp;
-			tail->high_watermark = tag->high_watermark;
-			while (pos < lower)
-			{
-				KBatchHeader header;
-
-				if (kbatch_header_read((uint8 *) page + pos, lower - pos, &header) != KBATCH_OK)
-				{
-					UnlockReleaseBuffer(buffer);
-					return "batch header";
-				}
-				tail->next_offset = header.base_offset + header.last_offset_delta + 1;
-				skip = kbatch_size(&header);
-				if (skip > (uint64) (lower - pos))
-				{
-					skip -= lower - pos;
-					pos = lower;
-					break;
-				}
-				pos += skip;
-				skip = 0;
-			}
-			tail->lower = lower;
-			tail->listed = tag->nlisted;
-			tail->lsn = PageGetLSN(page);
-			tail->buffer = buffer;
-			UnlockReleaseBuffer(buffer);
-		}
-		break;
-	}
-
-	/* the last batch may go on over further pages */
-	while (skip > 0)
-	{
-		uint32		pageno = tail->page + 1;
-		BlockNumber block;
-		Buffer		buffer;
-		Page		page;
-		uint16		lower;
-
-		block = pageno < npages ? klog_segment_block(rel, part, seg, pageno) :
-			InvalidBlockNumber;
-		if (block == InvalidBlockNumber || block >= nblocks)
-			return "last batch is cut off";
-		KSTOP("klog-find-tail-next");
-		buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE);
-		page = BufferGetPage(buffer);
-		lower = ((PageHeader) page)->pd_lower;
-		if (!klog_page_is(page, KLOG_PAGE_DATA, partition, segment, pageno) ||
-			lower <= KLOG_DATA_START || skip < lower - KLOG_DATA_START)
-		{
-			UnlockReleaseBuffer(buffer);
-			tail->block = block;
-			return "page does not continue the last batch";
-		}
-		skip -= lower - KLOG_DATA_START;
-		tail->page = pageno;
-		tail->block = block;
-		tail->buffer = buffer;
-		tail->lower = lower;
-		tail->listed = KLogPageGetTag(page)->nlisted;
-		tail->lsn = Max(tail->lsn, PageGetLSN(page));
-		UnlockReleaseBuffer(buffer);
-	}
-	return NULL;
-}
-
-typedef struct Unresolved
-{
-	KLogPartition *part;
-	TransactionId unknown;		/* in progress, but not one of ours */
-} Unresolved;
-
-/*
- * klog_walk_pages callback: notes which batches have a transaction that is not settled on the
- * page.
- */
-static bool
-note_unresolved(void *arg, const KLogWalkPage *at)
-{
-	Unresolved *found = arg;
-	KLogPartition *part = found->part;
-	Page		page = BufferGetPage(at->buffer);
-	KLogPageTag *tag = KLogPageGetTag(page);
-
-	for (int i = 0; i < tag->nlisted; i++)
-	{
-		KLogListed *entry = KLogPageListed(page, i);
-		KBatchHeader header;
-
-		if (!TransactionIdIsValid(entry->xid) || entry->pos < KLOG_DATA_START ||
-			entry->pos > KLOG_DATA_END - KLOG_BATCH_HEADER ||
-			kbatch_header_read((uint8 *) page + entry->pos, KLOG_BATCH_HEADER,
-							   &header) != KBATCH_OK)
-			continue;
-		if (part->unresolved_from < 0)
-			part->unresolved_from = header.base_offset;
-		part->unresolved_to = kbatch_next_offset(&header);
-		if (!klog_pending_running(part, entry->xid) && TransactionIdIsInProgress(entry->xid))
-		{
-			found->unknown = entry->xid;
-			return false;
-		}
-	}
-	return true;
-}
-
-/*
- * Looks at the lists of all pages from resolved_to on. Returns whether there is anything to
- * resolve.
- */
-static bool
-find_unresolved(Relation rel, KLogPartition *part, const KLogEnd *end, int64 from)
-{
-	Unresolved	found = {part, InvalidTransactionId};
-
-	if (!klog_walk_pages(rel, part, end, from, note_unresolved, &found))
-		report_corrupt(rel, part->partition, part->head, "a page is missing");
-	if (TransactionIdIsValid(found.unknown))
-		elog(ERROR, "transaction %u appended to partition %d but is not known to it",
-			 found.unknown, part->partition);
-	return part->unresolved_from >= 0;
-}
-
-/*
- * Builds the state from the pages.  The caller holds the append lock.  False: replay went on
- * meanwhile, try again; if this is the last try, that is an ERROR.
- */
-static bool
-build_state(Relation rel, KLogPartition *part, bool standby, bool last_try)
-{
-	Buffer		buffer;
-	KLogPartitionHeader header;
-	KLogMeta	meta;
-	KLogSegment seg;
-	Tail		tail = {0};
-	KLogEnd		end = {0};
-	bool		unresolved = false;
-	int64		bytes = 0;
-	int64		next_offset = 0;
-	int64		log_start = 0;
-	int64		watermark = 0;
-	const char *problem;
-	XLogRecPtr	header_lsn;
-	XLogRecPtr	lsn;
-
-	part->standby = standby;
-	part->built_at = pg_atomic_read_u64(&klog_shared->replayed);
-	part->head = InvalidBlockNumber;
-	part->segment = 0;
-	part->npages = 0;
-	part->tail_page = 0;
-	part->tail_block = InvalidBlockNumber;
-	part->tail_buffer = InvalidBuffer;
-	part->tail_lower = 0;
-	part->tail_listed = 0;
-	part->segment_first_offset = 0;
-	part->segment_bytes = 0;
-	part->segment_first_timestamp = -1;
-	part->segment_max_timestamp = -1;
-	part->max_timestamp = -1;
-	part->alloc_hint = 0;
-	part->unresolved_from = -1;
-	part->unresolved_to = -1;
-	part->marked_to = 0;
-	part->clean_page = 0;
-
-	/*
-	 * Readers on a standby look at these two while others build the state anew. They never change
-	 * in a file's life.
-	 */
-	if (!RelFileLocatorEquals(part->rlocator, rel->rd_locator))
-	{
-		part->header = InvalidBlockNumber;
-		part->extent_units = 0;
-	}
-	part->rlocator = rel->rd_locator;
-	KSTOP("klog-build-begin");
-
-	buffer = InvalidBuffer;
-	if (klog_meta_read(rel, &meta))
-	{
-		part->extent_units = meta.extent_units;
-		buffer = klog_partition_header(rel, part->partition, BUFFER_LOCK_SHARE);
-	}
-	if (BufferIsValid(buffer))
-	{
-		pg_write_barrier();
-		part->header = BufferGetBlockNumber(buffer);
-		memcpy(&header, KLogPageContent(BufferGetPage(buffer)), sizeof(header));
-		header_lsn = PageGetLSN(BufferGetPage(buffer));
-		UnlockReleaseBuffer(buffer);
-		log_start = next_offset = header.log_start;
-		watermark = Max(log_start, header.high_watermark);
-		part->marked_to = header.resolved_to;
-		if (header.nentries > 0)
-		{
-			memset(&seg, 0, sizeof(seg));
-			seg.entry = header.entry[header.nentries - 1];
-			seg.extent_units = meta.extent_units;
-			if (klog_segment_block(rel, part, &seg, 0) != seg.entry.head)
-				report_corrupt(rel, part->partition, seg.entry.head, "segment head");
-			part->segment = seg.entry.segment;
-			part->head = seg.entry.head;
-			part->npages = klog_segment_pages(seg.nextents, meta.extent_units);
-			part->segment_first_offset = seg.entry.first_offset;
-			/* a power loss may have taken the end of a file whose extents are in WAL */
-			if (!standby)
-				klog_grow_to_used(rel, klog_segment_block(rel, part, &seg, part->npages - 1));
-			problem = find_tail(rel, part, &seg, part->npages, &tail);
-			if (problem != NULL && standby && !last_try)
-				return false;
-			if (problem != NULL)
-				report_corrupt(rel, part->partition, tail.block, problem);
-			end = (KLogEnd) {part->segment, tail.page, tail.next_offset};
-			if (tail.page == 0)
-			{
-				/* opened, and nothing came: the data ends with the segment before, if any */
-				tail.lsn = header_lsn;
-				if (header.nentries > 1)
-				{
-					end.segment = header.entry[header.nentries - 2].segment;
-					end.page = header.entry[header.nentries - 2].npages - 1;
-				}
-			}
-			next_offset = tail.next_offset;
-			watermark = Min(Max(watermark, tail.high_watermark), next_offset);
-			part->tail_page = tail.page;
-			part->tail_block = tail.block;
-			part->tail_buffer = tail.buffer;
-			part->tail_lower = tail.lower;
-			part->tail_listed = tail.listed;
-			part->segment_max_timestamp = tail.max_timestamp;
-			part->max_timestamp = tail.max_timestamp;
-			if (tail.page > 0)
-				part->segment_bytes = (int64) (tail.page - 1) * KLOG_DATA_SPACE +
-					tail.lower - KLOG_DATA_START;
-			bytes = part->segment_bytes;
-			if (header.nentries > 1)
-				part->max_timestamp = Max(part->max_timestamp,
-										  header.entry[header.nentries - 2].max_timestamp);
-			part->segment_first_timestamp = klog_segment_first_timestamp(rel, part,
-																		 &seg, tail.page);
-			bytes += klog_segment_sealed_bytes(rel, part->partition, &header);
-			if (!standby)
-				unresolved = find_unresolved(rel, part, &end, header.resolved_to);
-		}
-	}
-
-	/*
-	 * What stands on the pages need not be durable: their WAL may still be in buffers, and so may
-	 * the commit records of the transactions that we believe.  A record of our own is behind them
-	 * all, and its flush brings them along.  Until all of it is durable the watermark stays at what
-	 * the pages say it was: what was readable once stays so when there is no quorum after a
-	 * restart.
-	 *
-	 * A standby never knows more than what the pages say. The commits that this watermark stands
-	 * for came before the record that told it, so they are replayed.
-	 */
-	lsn = standby ? PG_UINT64_MAX : tail.lsn;
-	if (unresolved)
-	{
-		xl_klog_heartbeat xlrec = {.durable_lsn = klog_durable_lsn()};
-
-		XLogBeginInsert();
-		XLogRegisterData((char *) &xlrec, sizeof(xlrec));
-		lsn = XLogInsert(RM_KAFKA_LOG_ID, XLOG_KLOG_HEARTBEAT);
-	}
-	if (!standby && lsn > klog_durable_lsn())
-	{
-		XLogFlush(lsn);
-		klog_publish();
-	}
-
-	SpinLockAcquire(&part->mutex);
-	part->log_start = log_start;
-	part->next_offset = next_offset;
-	part->gap_from = -1;
-	part->check_end = standby ? 0 : next_offset;
-	part->last_segment = end.segment;
-	part->last_page = end.page;
-	part->total_bytes = bytes;
-	part->marked_bytes = bytes;
-	part->told_bytes = bytes;
-	part->told_segment = part->last_segment;
-	part->durable_offset = watermark;
-	part->sealed.offset = next_offset;
-	part->sealed.lsn = lsn;
-	part->open = part->sealed;
-	part->known = true;
-	SpinLockRelease(&part->mutex);
-
-	/*
-	 * before anybody else may take the state for good: who looks must not find the watermark at 0
-	 */
-	klog_watermark_advance(part);
-	pg_write_barrier();
-	pg_atomic_write_u32(&part->valid, 1);
-	if (!standby)
-		klog_dirty_push(part);
-	if (unresolved || part->check_end > 0)
-		klog_keeper_queue(part, false);
-	return true;
-}
 
 /* Is the state that of this file, and as new as it must be? */
 static bool
@@ -665,11 +294,89 @@ is_current(KLogPartition *part, Relation rel, bool standby)
 		return false;
 	pg_read_barrier();
 	return RelFileLocatorEquals(part->rlocator, rel->rd_locator) && part->standby == standby &&
-		(!standby || part->built_at == pg_atomic_read_u64(&klog_shared->replayed));
+		(!standby || part->built_at ==
+		 pg_atomic_read_u64(klog_replay_count(part->rlocator, part->partition)));
 }
 
-KLogPartition *
-klog_attach(Relation rel, int32 partition, bool nowait)
+/* Who needs a state, and what it may wait for to have one. */
+typedef enum AttachAs
+{
+	AS_BACKEND,					/* for everything */
+	AS_WORKER,					/* for a disk, but not for others' locks */
+	AS_BROKER					/* for nothing */
+} AttachAs;
+
+static bool
+floors_are_old(const KLogPartition *part)
+{
+	return TimestampDifferenceExceeds(part->floor_asked, GetCurrentTimestamp(), FLOOR_MS);
+}
+
+/* Is it certain, without a look at the disk, that the partition has no pages? */
+static bool
+is_empty(Relation rel, int32 partition)
+{
+	KLogPosition cold = KLOG_NO_POSITION;
+	Buffer		buffer = klog_partition_header(rel, partition, BUFFER_LOCK_SHARE, &cold);
+
+	if (BufferIsValid(buffer))
+		UnlockReleaseBuffer(buffer);
+	return !BufferIsValid(buffer) && !klog_is_cold(&cold);
+}
+
+/* Builds a state that is not current.  False: not now; with AS_BROKER a reader has been asked. */
+static bool
+build(Relation rel, KLogPartition *part, bool standby, AttachAs as)
+{
+	KLogPosition position = KLOG_NO_POSITION;
+	KLogPosition *cold = as == AS_BROKER ? &position : NULL;
+	KLogResult	result = KLOG_OK;
+
+	/*
+	 * On a standby it is out of date with every record, and hardly ever more than a few pages;
+	 * that of a partition which nobody has written to is always ready at hand.
+	 */
+	if (as == AS_BROKER && !standby && !is_empty(rel, part->partition))
+	{
+		klog_reader_want_state(rel, part);
+		return false;
+	}
+	/* a floor that is written from now on will be told to this slot, but not on a standby */
+	if ((!standby || floors_are_old(part)) && !klog_floor_ask(rel, part, as != AS_BACKEND))
+		return false;
+	if (as == AS_BACKEND)
+		LWLockAcquire(&part->lock, LW_EXCLUSIVE);
+	else if (!LWLockConditionalAcquire(&part->lock, LW_EXCLUSIVE))
+		return false;
+	if (as == AS_BROKER && !standby && !is_empty(rel, part->partition))
+		result = KLOG_COLD;		/* it was written to meanwhile */
+	else if (!is_current(part, rel, standby))
+	{
+		SpinLockAcquire(&part->mutex);
+		pg_atomic_write_u32(&part->valid, 0);
+		/* another file, perhaps the old one after a rollback: its own watermark counts */
+		if (!RelFileLocatorEquals(part->rlocator, rel->rd_locator))
+		{
+			part->known = false;
+			pg_atomic_write_u64(&part->high_watermark, 0);
+		}
+		SpinLockRelease(&part->mutex);
+		for (int i = 1;; i++)
+		{
+			result = klog_build_state(rel, part, standby, i == BUILD_TRIES && cold == NULL, cold);
+			if (result != KLOG_BUSY || cold != NULL)
+				break;
+			pg_usleep(1000L);
+		}
+	}
+	LWLockRelease(&part->lock);
+	if (result == KLOG_COLD)
+		klog_reader_want_state(rel, part);
+	return result == KLOG_OK;
+}
+
+static KLogPartition *
+attach(Relation rel, int32 partition, AttachAs as)
 {
 	bool		standby = RecoveryInProgress();
 	KLogPartition *part;
@@ -684,35 +391,31 @@ klog_attach(Relation rel, int32 partition, bool nowait)
 	part = klog_lookup(RelationGetRelid(rel), partition);
 	if (part == NULL)
 		part = get_slot(RelationGetRelid(rel), partition);
-	if (likely(is_current(part, rel, standby)))
-		return part;
-
-	/* a floor that is written from now on will be told to this slot */
-	if (!klog_floor_ask(rel, part, nowait))
-		return NULL;
-	if (nowait)
+	if (unlikely(!is_current(part, rel, standby)))
 	{
-		if (!LWLockConditionalAcquire(&part->lock, LW_EXCLUSIVE))
+		if (!build(rel, part, standby, as))
 			return NULL;
+		pg_atomic_write_u64(&part->asked[KLOG_READER_STATE].failed, 0);
 	}
-	else
-		LWLockAcquire(&part->lock, LW_EXCLUSIVE);
-	if (!is_current(part, rel, standby))
-	{
-		SpinLockAcquire(&part->mutex);
-		pg_atomic_write_u32(&part->valid, 0);
-		/* another file, perhaps the old one after a rollback: its own watermark counts */
-		if (!RelFileLocatorEquals(part->rlocator, rel->rd_locator))
-		{
-			part->known = false;
-			pg_atomic_write_u64(&part->high_watermark, 0);
-		}
-		SpinLockRelease(&part->mutex);
-		for (int i = 1; !build_state(rel, part, standby, i == BUILD_TRIES); i++)
-			pg_usleep(1000L);
-	}
-	LWLockRelease(&part->lock);
+	else if (standby && floors_are_old(part))
+		(void) klog_floor_ask(rel, part, as != AS_BACKEND);
+
+	/* also if somebody else has built it, or who did was not asked */
+	if (unlikely(pg_atomic_read_u64(&part->asked[KLOG_READER_STATE].brokers) != 0))
+		klog_reader_answer(part, KLOG_READER_STATE);
 	return part;
+}
+
+KLogPartition *
+klog_attach(Relation rel, int32 partition, bool nowait)
+{
+	return attach(rel, partition, nowait ? AS_BROKER : AS_BACKEND);
+}
+
+KLogPartition *
+klog_attach_build(Relation rel, int32 partition)
+{
+	return attach(rel, partition, AS_WORKER);
 }
 
 /*
@@ -815,5 +518,5 @@ klog_stored_partitions(Relation rel)
 {
 	KLogMeta	meta;
 
-	return klog_meta_read(rel, &meta) ? meta.npartitions : 0;
+	return klog_meta_read(rel, &meta, NULL) ? meta.npartitions : 0;
 }

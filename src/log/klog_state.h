@@ -6,6 +6,7 @@
 #ifndef KLOG_STATE_H
 #define KLOG_STATE_H
 
+#include "common/hashfn.h"
 #include "compat.h"
 #include "log/klog.h"
 #include "log/klog_page.h"
@@ -18,6 +19,7 @@
 #define KLOG_MAX_BROKERS		64
 #define KLOG_MAX_READERS		16
 #define KLOG_NO_INDEX			(-1)
+#define KLOG_REPLAY_COUNTS		4096	/* a power of two */
 /*
  * After so many bytes the partition header learns what is resolved: bounds what a start must look
  * at.
@@ -42,6 +44,14 @@ typedef struct KLogPending
 	XLogRecPtr	commit_lsn;		/* when committed */
 	int			next;			/* in the partition's list, or the free list */
 } KLogPending;
+
+/* Something that brokers wait for and a reader has been asked for. */
+typedef struct KLogAsked
+{
+	pg_atomic_uint64 brokers;	/* bit n: broker n waits */
+	pg_atomic_uint64 at;		/* TimestampTz of the request that is on its way, 0: none is */
+	pg_atomic_uint64 failed;	/* when a reader met an ERROR, 0: never */
+} KLogAsked;
 
 /* "Everything below offset is in WAL up to lsn" */
 typedef struct KLogMark
@@ -84,7 +94,10 @@ struct KLogPartition
 	uint32		clean_page;		/* pages of the open segment before this were written out */
 
 	bool		standby;		/* built during recovery */
-	uint64		built_at;		/* and then: after so many records were replayed */
+	uint64		built_at;		/* and then: after so many of its records were replayed */
+	TimestampTz floor_asked;	/* and then: when the floors were looked up */
+	int			maps_counted;	/* map pages whose bytes are known, */
+	int64		maps_bytes;		/* and these bytes */
 	pg_atomic_uint32 valid;		/* built, and rlocator is right */
 
 	/* ---- protected by mutex ---- */
@@ -122,19 +135,9 @@ struct KLogPartition
 	pg_atomic_uint64 floor_next;
 	pg_atomic_uint64 high_watermark;
 	pg_atomic_uint64 waiting_brokers;	/* bit n: broker n */
+	KLogAsked	asked[KLOG_READER_LEARN + 1];
 	ConditionVariable moved;	/* the watermark moved */
 };
-
-typedef struct KLogReaderRequest
-{
-	RelFileLocator rlocator;
-	Oid			relid;
-	int32		partition;
-	uint32		segment;
-	uint32		page;
-	uint32		npages;
-	int			broker;
-} KLogReaderRequest;
 
 #define KLOG_READER_QUEUE		256
 
@@ -151,8 +154,11 @@ typedef struct KLogShared
 	pg_atomic_uint64 durable;
 	pg_atomic_uint64 wants_durable; /* bit n: broker n */
 
-	/* recovery: records replayed that changed a page of a log; brokers to be told of the next */
-	pg_atomic_uint64 replayed;
+	/*
+	 * recovery: records replayed, by partition as far as hashing tells them apart; brokers to be
+	 * told of the next
+	 */
+	pg_atomic_uint64 replayed[KLOG_REPLAY_COUNTS];
 	pg_atomic_uint64 wants_replay;
 
 	slock_t		mutex;			/* lists and latches below */
@@ -191,10 +197,31 @@ klog_has_grown(const KLogPartition *part)
 		part->last_segment != part->told_segment;
 }
 
+/* How many records of a partition have been replayed; others' may be counted, too. */
+static inline pg_atomic_uint64 *
+klog_replay_count(RelFileLocator rlocator, int32 partition)
+{
+	uint32		hash = hash_combine(murmurhash32(rlocator.relNumber),
+									murmurhash32((uint32) partition));
+
+	return &klog_shared->replayed[hash % KLOG_REPLAY_COUNTS];
+}
+
 /* klog_state.c */
 extern KLogPartition *klog_lookup(Oid relid, int32 partition);
+/* As klog_attach, for processes that may read from disk, but wait for nobody's lock. */
+extern KLogPartition *klog_attach_build(Relation rel, int32 partition);
 extern void klog_state_appended(KLogPartition *part, int64 first_offset, int64 next_offset,
 								int64 bytes, XLogRecPtr lsn);
+/* klog_build.c */
+/*
+ * Builds the state from the pages.  The caller holds the append lock.  KLOG_BUSY: replay went on
+ * meanwhile, try again; if this is the last try, that is an ERROR.  cold: not NULL on a standby
+ * only, or for a partition without pages.
+ */
+extern KLogResult klog_build_state(Relation rel, KLogPartition *part, bool standby, bool last_try,
+								   KLogPosition *cold);
+
 /* klog_pending.c */
 extern void klog_pending_reserve(KLogPartition *part, TransactionId xid);
 extern void klog_pending_add(KLogPartition *part, int64 first_offset, XLogRecPtr lsn);
@@ -207,7 +234,7 @@ extern bool klog_watermark_advance(KLogPartition *part);
 extern void klog_dirty_push(KLogPartition *part);
 extern void klog_publish(void);
 extern void klog_wake_keeper(void);
-extern void klog_replayed(void);
+extern void klog_replayed(RelFileLocator rlocator, int32 partition);
 extern void klog_wake_readers(void);
 extern void klog_wake_broker(int n);
 extern void klog_wake_brokers(uint64 bits);
@@ -224,6 +251,11 @@ extern bool klog_floor_ask(Relation rel, KLogPartition *part, bool nowait);
 extern void klog_floor_appended(KLogPartition *part, int64 first_offset, int64 next_offset);
 extern bool klog_floor_tell(Relation rel, KLogPartition *part);
 extern bool klog_in_gap(KLogPartition *part, int64 offset, int64 *end);
+
+/* klog_reader.c */
+extern int	klog_broker;		/* number of this process, if it is a broker, else -1 */
+extern void klog_reader_want_state(Relation rel, KLogPartition *part);
+extern void klog_reader_answer(KLogPartition *part, KLogReaderWork what);
 
 /* klog_keeper.c */
 extern void klog_keeper_queue(KLogPartition *part, bool grow);

@@ -162,11 +162,11 @@ klog_writeout(Relation rel, KLogPartition *part)
 	pageno = Max(part->clean_page, 1);
 	end = part->tail_page;
 	LWLockRelease(&part->lock);
-	if (pageno >= end || !klog_segment_by_number(rel, part, segment, &seg))
+	if (pageno >= end || klog_segment_by_number(rel, part, segment, &seg, NULL) != KLOG_OK)
 		return false;
 	for (; pageno < end && n < GO_PAGES; pageno++, n++)
 	{
-		BlockNumber block = klog_segment_block(rel, part, &seg, pageno);
+		BlockNumber block = klog_segment_block(rel, part, &seg, pageno, NULL);
 
 		if (block == InvalidBlockNumber)
 			break;

@@ -42,6 +42,16 @@ redo_page(XLogReaderState *record, uint8 block_id, KLogPageKind kind, Buffer *bu
 	return BufferGetPage(*buffer);
 }
 
+/* A state that was built from pages of this partition before is old. */
+static void
+redo_changed(XLogReaderState *record, int32 partition)
+{
+	RelFileLocator rlocator;
+
+	XLogRecGetBlockTag(record, 0, &rlocator, NULL, NULL);
+	klog_replayed(rlocator, partition);
+}
+
 static void
 redo_finish(XLogReaderState *record, Buffer buffer, Page changed)
 {
@@ -113,6 +123,7 @@ redo_partition(XLogReaderState *record)
 		redo_bitmap(record, 2, xlrec->bit, 1);
 	redo_finish(record, buffer, page);
 	redo_finish(record, meta_buffer, meta);
+	redo_changed(record, xlrec->partition);
 }
 
 static void
@@ -135,6 +146,7 @@ redo_segment(XLogReaderState *record)
 	klog_page_init_head(head, xlrec->partition, xlrec->open.segment, xlrec->open.head);
 	redo_finish(record, head_buffer, head);
 	redo_finish(record, buffer, page);
+	redo_changed(record, xlrec->partition);
 }
 
 static void
@@ -167,6 +179,7 @@ redo_map(XLogReaderState *record)
 		redo_bitmap(record, 2, xlrec->bit, 1);
 	redo_finish(record, map_buffer, map);
 	redo_finish(record, buffer, page);
+	redo_changed(record, xlrec->partition);
 }
 
 static void
@@ -184,6 +197,7 @@ redo_extent(XLogReaderState *record)
 	}
 	redo_bitmap(record, 1, xlrec->bit, xlrec->nbits);
 	redo_finish(record, buffer, page);
+	redo_changed(record, xlrec->partition);
 }
 
 /*
@@ -254,6 +268,7 @@ redo_append(XLogReaderState *record)
 	}
 	for (int i = 0; i < nblocks; i++)
 		redo_finish(record, buffers[i], pages[i]);
+	redo_changed(record, xlrec->partition);
 }
 
 static void
@@ -268,6 +283,7 @@ redo_resolve(XLogReaderState *record)
 		klog_page_resolve(page, positions, xlrec->ncommitted, positions + xlrec->ncommitted,
 						  xlrec->ndead);
 	redo_finish(record, buffer, page);
+	redo_changed(record, xlrec->partition);
 }
 
 static void
@@ -280,6 +296,7 @@ redo_mark(XLogReaderState *record)
 	if (page)
 		klog_page_partition_mark(page, xlrec->resolved_to, xlrec->high_watermark);
 	redo_finish(record, buffer, page);
+	redo_changed(record, xlrec->partition);
 }
 
 void
@@ -321,7 +338,6 @@ klog_redo(XLogReaderState *record)
 		default:
 			elog(PANIC, "kafka_log: unknown record type %u", XLogRecGetInfo(record));
 	}
-	klog_replayed();
 }
 
 /* What may differ between a page and its replayed twin: LSN, checksum, the hole. */

@@ -74,7 +74,6 @@ typedef struct xl_klog_append
 {
 	int64		first_offset;	/* of the first batch */
 	int64		next_offset;	/* after the last one */
-	XLogRecPtr	durable_lsn;	/* as the primary knew it */
 	int32		partition;
 	uint32		segment;
 	TransactionId xid;
@@ -96,11 +95,6 @@ typedef struct xl_klog_mark
 	int64		high_watermark;
 	int32		partition;
 } xl_klog_mark;
-
-typedef struct xl_klog_heartbeat
-{
-	XLogRecPtr	durable_lsn;
-} xl_klog_heartbeat;
 
 extern void klog_redo(XLogReaderState *record);
 extern void klog_desc(StringInfo buf, XLogReaderState *record);

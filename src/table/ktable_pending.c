@@ -561,7 +561,7 @@ ktable_append_batches(Relation rel, int32 partition, KLogAppend *how, KLogBatch 
 	{
 		int			done = 0;
 
-		switch (klog_append(rel, part, how, batches, n, &done))
+		switch (klog_append(rel, part, how, batches, n, &done, NULL))
 		{
 			case KLOG_OK:
 				batches += done;
@@ -571,7 +571,7 @@ ktable_append_batches(Relation rel, int32 partition, KLogAppend *how, KLogBatch 
 			case KLOG_NO_EXTENT:
 				klog_unlock(part);
 				CHECK_FOR_INTERRUPTS();
-				klog_grow(rel, how->partitions);
+				(void) klog_grow(rel, false);
 				(void) klog_lock(part, false);
 				break;
 

@@ -5,9 +5,8 @@
  *
  * How an append goes, under the append lock of the partition:
  *
- *		if (!kproducer_is_ready(&partition) &&
- *			!kproducer_rebuild(rel, part, &partition, now))
- *			let go of the lock, do other things, and try again;
+ *		if (!kproducer_is_ready(&partition))
+ *			klog_learn(rel, part), let go of the lock, do other things, and try again;
  *		kproducer_turn_begin(&turn, &partition, now);
  *		for each batch with a producer id
  *			kproducer_check(&turn, &header, offset it will have, &duplicate)
@@ -63,18 +62,18 @@ extern void kproducer_shmem_init(void);
 
 extern void kproducer_partition_of(KProducerPartition *partition, Relation rel, int32 number);
 
-/* ---- under the append lock of the partition ---- */
-
 /* Do we know the partition's producers, since the server's start? */
 extern bool kproducer_is_ready(const KProducerPartition *partition);
 
 /*
  * Learn them from a snapshot and the log, or a part of them: reads some
- * megabytes at most, so that the caller can serve others in between.  False:
- * there is more to do, or a lock was not free; call again.  May throw.
+ * megabytes at most, so that the caller can serve others in between.  With no
+ * lock of the log held; takes the append lock for the last bit.  May throw.
  */
-extern bool kproducer_rebuild(Relation rel, KLogPartition *log, const KProducerPartition *partition,
-							  int64 now);
+extern KLogLearn kproducer_rebuild(Relation rel, KLogPartition *log,
+								   const KProducerPartition *partition, int64 now);
+
+/* ---- under the append lock of the partition, or that of a rebuild ---- */
 
 /* The steps of it, for those who read the log themselves. */
 extern void kproducer_rebuild_begin(const KProducerPartition *partition);

@@ -1,6 +1,6 @@
 /*
  * kworker_reader.c
- *		Brings cold pages into shared buffers for brokers, which must not wait for a disk.
+ *		Waits for the disk in the place of brokers, which must not: see klog_reader.c.
  */
 #include "postgres.h"
 
@@ -10,7 +10,14 @@
 static long
 kworker_reader_turn(void)
 {
-	return klog_reader_turn() ? 0 : -1;
+	KLogReaderRequest request;
+
+	if (!klog_reader_take(&request))
+		return -1;
+	/* an ERROR is this request's alone: others need not wait for the pause after one */
+	if (!kworker_guard(klog_reader_do, &request))
+		klog_reader_failed(&request);
+	return 0;
 }
 
 void

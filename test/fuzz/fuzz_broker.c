@@ -521,19 +521,16 @@ append_in_transaction(bool commit, int topic)
 	how.xid = next;
 	part = klog_attach(rel, 0, false);
 	klog_lock(part, false);
-	while (klog_append(rel, part, &how, &in, 1, &done) == KLOG_NO_EXTENT)
+	while (klog_append(rel, part, &how, &in, 1, &done, NULL) == KLOG_NO_EXTENT)
 	{
 		klog_unlock(part);
-		klog_grow(rel, 2);
+		(void) klog_grow(rel, false);
 		klog_lock(part, false);
 	}
 	klog_unlock(part);
 	if (commit)
 	{
-		xl_klog_heartbeat record = {0};
-
 		XLogBeginInsert();
-		XLogRegisterData((char *) &record, sizeof(record));
 		XactLastCommitEnd = XLogInsert(RM_KAFKA_LOG_ID, XLOG_KLOG_HEARTBEAT);
 	}
 	fake_xacts[next] = commit ? FAKE_COMMITTED : FAKE_ABORTED;
@@ -545,6 +542,7 @@ static void
 others(void *arg)
 {
 	uint8		what = *(uint8 *) arg;
+	KLogReaderRequest request;
 
 	switch (what % 8)
 	{
@@ -556,8 +554,8 @@ others(void *arg)
 				klog_publish();
 			break;
 		case 2:
-			while (klog_reader_turn())
-				;
+			while (klog_reader_take(&request))
+				klog_reader_do(&request);
 			break;
 		case 3:
 			fake_evict();

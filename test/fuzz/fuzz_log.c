@@ -163,10 +163,7 @@ end_transaction(bool commit)
 		return;
 	if (commit)
 	{
-		xl_klog_heartbeat record = {0};
-
 		XLogBeginInsert();
-		XLogRegisterData((char *) &record, sizeof(record));
 		XactLastCommitEnd = XLogInsert(RM_KAFKA_LOG_ID, XLOG_KLOG_HEARTBEAT);
 	}
 	fake_xacts[xid] = commit ? FAKE_COMMITTED : FAKE_ABORTED;
@@ -223,12 +220,13 @@ append(Input *in)
 	while (from < n)
 	{
 		int			done = 0;
-		KLogResult	result = klog_append(rel, part, &how, batches + from, n - from, &done);
+		KLogResult	result = klog_append(rel, part, &how, batches + from, n - from, &done,
+											 NULL);
 
 		if (result == KLOG_NO_EXTENT)
 		{
 			klog_unlock(part);
-			klog_grow(rel, topic_partitions);
+			(void) klog_grow(rel, false);
 			klog_lock(part, false);
 			continue;
 		}
@@ -587,7 +585,7 @@ operation(void *arg)
 			if (op & 0x80)
 				fake_evict();
 			else if (op & 0x40)
-				klog_grow(rel, topic_partitions);
+				(void) klog_grow(rel, false);
 			else if (op & 0x20)
 			{
 				KLogPartition *part = attach(in, &partition);
@@ -595,7 +593,12 @@ operation(void *arg)
 				klog_write_mark(rel, part, klog_log_start(part), klog_log_start(part));
 			}
 			else if (!TransactionIdIsValid(xid))
-				(void) klog_reader_turn();
+			{
+				KLogReaderRequest request;
+
+				if (klog_reader_take(&request))
+					klog_reader_do(&request);
+			}
 			break;
 	}
 }

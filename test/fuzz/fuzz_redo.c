@@ -327,7 +327,8 @@ LLVMFuzzerCustomMutator(uint8 *data, size_t size, size_t max_size, unsigned int 
 			put_block(&out, KLOG_PAGE_PARTITION, 0, NULL, 0);
 			break;
 		default:
-			PUT_MAIN(1, xl_klog_heartbeat xlrec = {0});
+			put_number(&out, 1, 1);
+			put_number(&out, 0, 2);
 			put_block(&out, KLOG_PAGE_BITMAP, WILL_INIT, NULL, 0);
 			break;
 	}

@@ -112,10 +112,11 @@ klog_test_append(PG_FUNCTION_ARGS)
 		KLogResult	result;
 
 		klog_lock(part, false);
-		result = klog_append(rel, part, &how, batches + done, n - done, &count);
+		result = klog_append(rel, part, &how, batches + done, n - done, &count,
+							 NULL);
 		klog_unlock(part);
 		if (result == KLOG_NO_EXTENT)
-			klog_grow(rel, 1);
+			(void) klog_grow(rel, false);
 		else if (result != KLOG_OK)
 			elog(ERROR, "klog_append: result %d", result);
 		else

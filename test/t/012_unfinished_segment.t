@@ -60,6 +60,22 @@ sql(q{SELECT kafka.produce('gap', 'next')});
 like(read_by('gap', 'SQL'), qr/^0 zero,\d+ next$/, 'what is produced then can be read');
 is(sql(q{SELECT string_agg(problem, ', ') FROM kafka.check_topic('topics.gap')}), '', 'without problems');
 
+# and after a restart, which takes the map's word for where the log ends
+sql(q{SELECT kafka.create_topic('end', 1, '{"internal.segment.bytes": "100"}')});
+sql(q{SELECT kafka.produce('end', 'zero')});
+fail_append(q{INSERT INTO topics.end (partition, "offset", value) VALUES (0, 1000, 'never')});
+$node->restart;
+$node->wait_for_kafka;
+is(sql(q{SELECT high_watermark FROM kafka.partitions WHERE topic = 'end'}), '1000', 'the log goes on there');
+is(read_by('end', 'kcat'), '0 zero', 'a client reads up to the end, where nothing is');
+is(read_by('end', 'SQL'), '0 zero', 'and so does SQL');
+is($node->kcat(qw(-C -e -q -p 0 -o 500 -t end)), '', 'also from the middle of the gap');
+sql(q{SELECT kafka.produce('end', 'next')});
+is(read_by('end', 'kcat'), '0 zero,1000 next', 'and over it');
+ok($node->poll_query_until('postgres',
+		q{SELECT next_offset >= 1000 FROM kafka.partition WHERE "table" = 'topics.end'::regclass}),
+	'a dump knows that these offsets were told of');
+
 sql(q{SELECT kafka.create_topic('first', 1)});
 fail_append(q{INSERT INTO topics.first (partition, "offset", value) VALUES (0, 1000, 'never')});
 sql(q{SELECT kafka.produce('first', 'next')});

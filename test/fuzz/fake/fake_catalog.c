@@ -256,6 +256,13 @@ kepoch_current(void)
 	return 3;
 }
 
+bool
+kepoch_known(int32 *epoch)
+{
+	*epoch = kepoch_current();
+	return true;
+}
+
 int32
 kepoch_latest(void)
 {
@@ -424,10 +431,7 @@ carry_out(Ticket *ticket)
 	}
 	if (result->error == 0)
 	{
-		xl_klog_heartbeat commit = {0};
-
 		XLogBeginInsert();
-		XLogRegisterData((char *) &commit, sizeof(commit));
 		result->lsn = XLogInsert(RM_KAFKA_LOG_ID, XLOG_KLOG_HEARTBEAT);
 	}
 	else

@@ -633,6 +633,18 @@ LockRelationForExtension(Relation rel, LOCKMODE mode)
 {
 }
 
+bool
+ConditionalLockRelationForExtension(Relation rel, LOCKMODE mode)
+{
+	return !fake_chance(fake_busy);
+}
+
+bool
+ConditionalLockPage(Relation rel, BlockNumber block, LOCKMODE mode)
+{
+	return !fake_chance(fake_busy);
+}
+
 void
 UnlockRelationForExtension(Relation rel, LOCKMODE mode)
 {

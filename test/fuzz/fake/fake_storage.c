@@ -632,6 +632,13 @@ XLogRecGetBlockData(XLogReaderState *record, uint8 id, Size *len)
 }
 
 void
+XLogRecGetBlockTag(XLogReaderState *record, uint8 id, RelFileNode *rnode, ForkNumber *fork,
+				   BlockNumber *block)
+{
+	*rnode = record->record->blocks[id].rnode;
+}
+
+void
 fake_redo(XLogReaderState *record)
 {
 	StringInfoData text;
