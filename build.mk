@@ -14,8 +14,8 @@ OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c) $(GENERATED_C)))
 -include src/wire/wire.mk
 
 # Modules that compile without the server: unit tests and fuzzers link these alone.
-PURE_OBJS = $(filter src/batch/% src/wire/% src/topic/kpartitioner.o src/txn/kproducer_state.o, \
-	$(OBJS))
+PURE_OBJS = $(filter src/batch/% src/wire/% src/group/% src/topic/kpartitioner.o \
+	src/txn/kproducer_state.o, $(OBJS))
 PURE_LIBS = -lz -llz4 -lsnappy -lzstd
 
 # The server's headers are named as system headers so that warnings are about our code.
@@ -102,8 +102,8 @@ $(FIRE): test/fuzz/fire.c $(PURE_OBJS)
 FUZZ_CC = clang
 FUZZ_FLAGS = -fsanitize=address,undefined -fno-sanitize-recover=undefined -g -O1 -std=gnu11 \
 	-fwrapv -fno-strict-aliasing -Wno-ignored-attributes -DUSE_ASSERT_CHECKING=1
-FUZZ_SRC = $(sort $(foreach m,api batch log net txn wire,$(wildcard src/$m/*.c)) $(GENERATED_C) \
-	src/topic/kpartitioner.c src/topic/ktopic_config.c src/sql/ksql_value.c)
+FUZZ_SRC = $(sort $(foreach m,api batch group log net txn wire,$(wildcard src/$m/*.c)) \
+	$(GENERATED_C) src/topic/kpartitioner.c src/topic/ktopic_config.c src/sql/ksql_value.c)
 FUZZ_OBJS = $(FUZZ_SRC:%.c=build/fuzz/%.o)
 FUZZ_FAKE = $(patsubst %.c,build/fuzz/%.o,$(sort $(wildcard test/fuzz/fake/*.c)))
 FUZZ_PROGRAMS = $(patsubst test/fuzz/%.c,build/fuzz/%,$(sort $(wildcard test/fuzz/fuzz_*.c)))

@@ -1,0 +1,854 @@
+/*
+ * kgroup_image.c
+ *		A group as bytes: its image in shared memory, and its rows.
+ *
+ * An image is a header, an array with what heartbeats at rest need of each member, and a stream
+ * of everything else.  One function a struct walks the stream in all three directions (size,
+ * write, read), so that they cannot differ.  Rows are pieces of the same stream, without what a
+ * restart forgets: who waits, deadlines, ids given out.
+ */
+#include "group/kgroup_int.h"
+#include "group/koffset.h"
+
+#define IMAGE_MAGIC			0x4b475231	/* "KGR1" */
+#define ROW_FORMAT			1
+
+#define MEMBER_IDLE			0x01	/* consumer protocol: has all that it shall have */
+
+typedef struct ImageHeader
+{
+	uint32_t	magic;
+	uint32_t	len;			/* of the whole image */
+	uint64_t	version;
+	uint64_t	durable;
+	int64_t		next_deadline;
+	int64_t		regex_due;		/* from then on a heartbeat resolves patterns anew */
+	uint64_t	topics_version;
+	int32_t		generation;
+	int32_t		nmembers;
+	uint32_t	protocol_type;	/* where it begins */
+	int32_t		protocol_type_len;
+	uint8_t		type;			/* KGroupType */
+	uint8_t		state;			/* KGroupState */
+	uint8_t		unused[6];
+} ImageHeader;
+
+typedef struct ImageMember
+{
+	int64_t		session_deadline;
+	uint32_t	hash;
+	uint32_t	id;				/* where it begins */
+	int32_t		id_len;
+	uint32_t	instance;
+	int32_t		instance_len;
+	int32_t		session_timeout_ms;
+	int32_t		epoch;
+	uint32_t	flags;			/* MEMBER_* */
+} ImageMember;
+
+/* ---- the stream ---- */
+
+typedef enum WalkMode
+{
+	WALK_SIZE,
+	WALK_WRITE,
+	WALK_READ
+} WalkMode;
+
+typedef struct Walk
+{
+	WalkMode	mode;
+	uint8_t    *out;			/* WALK_WRITE: there is room for what WALK_SIZE counted */
+	const uint8_t *in;
+	size_t		len;			/* of "in" */
+	size_t		pos;
+	bool		failed;			/* WALK_READ: the bytes end too early, or make no sense */
+	bool		durable_only;
+	KGroup	   *g;
+} Walk;
+
+static void
+walk_bytes(Walk *w, void *bytes, size_t n)
+{
+	if (w->mode == WALK_READ)
+	{
+		if (w->failed || w->len - w->pos < n)
+		{
+			w->failed = true;
+			memset(bytes, 0, n);
+			return;
+		}
+		memcpy(bytes, w->in + w->pos, n);
+	}
+	else if (w->mode == WALK_WRITE)
+		memcpy(w->out + w->pos, bytes, n);
+	w->pos += n;
+}
+
+static void
+walk_u64(Walk *w, uint64_t *value, int bytes)
+{
+	uint8_t		b[8];
+
+	for (int i = 0; i < bytes; i++)
+		b[i] = (uint8_t) (*value >> 8 * (bytes - 1 - i));
+	walk_bytes(w, b, (size_t) bytes);
+	if (w->mode == WALK_READ)
+	{
+		*value = 0;
+		for (int i = 0; i < bytes; i++)
+			*value = *value << 8 | b[i];
+	}
+}
+
+static void
+walk_i64(Walk *w, int64_t *value)
+{
+	uint64_t	v = (uint64_t) *value;
+
+	walk_u64(w, &v, 8);
+	*value = (int64_t) v;
+}
+
+static void
+walk_i32(Walk *w, int32_t *value)
+{
+	uint64_t	v = (uint32_t) *value;
+
+	walk_u64(w, &v, 4);
+	*value = (int32_t) (uint32_t) v;
+}
+
+static void
+walk_i16(Walk *w, int16_t *value)
+{
+	uint64_t	v = (uint16_t) *value;
+
+	walk_u64(w, &v, 2);
+	*value = (int16_t) (uint16_t) v;
+}
+
+static void
+walk_bool(Walk *w, bool *value)
+{
+	uint64_t	v = *value;
+
+	walk_u64(w, &v, 1);
+	*value = v != 0;
+}
+
+/* A count of items of at least min_size bytes each: memory is not asked for more than there are. */
+static void
+walk_count(Walk *w, int32_t *count, size_t min_size)
+{
+	walk_i32(w, count);
+	if (w->mode == WALK_READ &&
+		(*count < 0 || (size_t) *count > (w->len - w->pos) / min_size))
+	{
+		w->failed = true;
+		*count = 0;
+	}
+}
+
+/* What is read points into the bytes. */
+static void
+walk_data(Walk *w, const uint8_t **data, int32_t *len)
+{
+	walk_i32(w, len);
+	if (w->mode == WALK_READ)
+	{
+		if (*len < -1 || (*len > 0 && (size_t) *len > w->len - w->pos))
+		{
+			w->failed = true;
+			*len = 0;
+		}
+		*data = w->in + w->pos;
+	}
+	else if (w->mode == WALK_WRITE && *len > 0)
+		memcpy(w->out + w->pos, *data, (size_t) *len);
+	w->pos += *len > 0 ? (size_t) *len : 0;
+}
+
+static void
+walk_str(Walk *w, KStr *s)
+{
+	const uint8_t *data = (const uint8_t *) s->data;
+
+	walk_data(w, &data, &s->len);
+	s->data = (const char *) data;
+}
+
+static void
+walk_blob(Walk *w, KBytes *bytes)
+{
+	walk_data(w, &bytes->data, &bytes->len);
+}
+
+static void
+walk_strs(Walk *w, KStrArray *array)
+{
+	walk_count(w, &array->count, 4);
+	if (w->mode == WALK_READ)
+		array->items = kg_alloc(w->g, (size_t) array->count * sizeof(KStr) + 1);
+	for (int32_t i = 0; i < array->count; i++)
+		walk_str(w, &array->items[i]);
+}
+
+/* By topic, so that its id stands there once. */
+static void
+walk_partitions(Walk *w, KGPartitions *set, bool epochs)
+{
+	int32_t		start = 0;
+
+	walk_count(w, &set->count, 4);
+	if (w->mode == WALK_READ)
+		set->items = kg_alloc(w->g, (size_t) set->count * sizeof(KGPartition) + 1);
+	while (start < set->count && !w->failed)
+	{
+		KUuid		topic = set->items[start].topic;
+		int32_t		n = 0;
+
+		if (w->mode != WALK_READ)
+			while (start + n < set->count &&
+				   memcmp(set->items[start + n].topic.b, topic.b, sizeof(topic.b)) == 0)
+				n++;
+		walk_bytes(w, topic.b, sizeof(topic.b));
+		walk_i32(w, &n);
+		if (n <= 0 || n > set->count - start)
+		{
+			w->failed = true;
+			break;
+		}
+		for (int32_t i = start; i < start + n; i++)
+		{
+			if (w->mode == WALK_READ)
+				set->items[i].topic = topic;
+			walk_i32(w, &set->items[i].partition);
+			if (epochs)
+				walk_i32(w, &set->items[i].epoch);
+		}
+		start += n;
+	}
+	if (w->failed)
+		set->count = 0;
+	else if (w->mode == WALK_READ)
+		kg_sort_partitions(set);
+}
+
+static void
+walk_waiter(Walk *w, KGroupWaiter *waiter)
+{
+	walk_u64(w, &waiter->request, 8);
+	if (waiter->request == 0)
+		return;
+	walk_i32(w, &waiter->broker);
+	walk_i16(w, &waiter->api_version);
+}
+
+/* Without its ids, which are the row's key. */
+static void
+walk_member(Walk *w, KGMember *member)
+{
+	bool		consumer = w->g->type == KGROUP_CONSUMER;
+
+	walk_str(w, &member->client_id);
+	walk_str(w, &member->client_host);
+	walk_i32(w, &member->rebalance_timeout_ms);
+	walk_bool(w, &member->classic);
+	if (member->classic)
+	{
+		walk_i32(w, &member->session_timeout_ms);
+		walk_count(w, &member->nprotocols, 8);
+		if (w->mode == WALK_READ)
+			member->protocols = kg_alloc(w->g, (size_t) member->nprotocols *
+										 sizeof(KGProtocol) + 1);
+		for (int32_t i = 0; i < member->nprotocols; i++)
+		{
+			walk_str(w, &member->protocols[i].name);
+			walk_blob(w, &member->protocols[i].metadata);
+		}
+	}
+	if (consumer)
+	{
+		int32_t		state = (int32_t) member->state;
+
+		walk_i32(w, &member->epoch);
+		walk_i32(w, &member->previous_epoch);
+		walk_i32(w, &state);
+		if (state < KG_MEMBER_STABLE || state > KG_MEMBER_UNRELEASED)
+		{
+			w->failed = true;
+			state = KG_MEMBER_STABLE;
+		}
+		member->state = (KGMemberState) state;
+		walk_str(w, &member->rack_id);
+		walk_str(w, &member->assignor);
+		walk_str(w, &member->regex);
+		walk_strs(w, &member->topics);
+		walk_partitions(w, &member->target, false);
+		walk_partitions(w, &member->assigned, true);
+		walk_partitions(w, &member->revoking, true);
+	}
+	else
+		walk_blob(w, &member->assignment);
+
+	if (w->durable_only)
+		return;
+	walk_bool(w, &member->has_row);
+	if (consumer)
+	{
+		walk_i64(w, &member->rebalance_deadline);
+		walk_i32(w, &member->rebalance_epoch);
+		walk_i64(w, &member->join_deadline);
+		walk_i64(w, &member->sync_deadline);
+	}
+	else
+	{
+		walk_bool(w, &member->is_new);
+		walk_bool(w, &member->pending_sync);
+		walk_waiter(w, &member->join);
+		walk_waiter(w, &member->sync);
+	}
+}
+
+static void
+walk_classic(Walk *w, KGroup *g)
+{
+	int32_t		timer = (int32_t) g->join_timer;
+	int32_t		previous = (int32_t) g->previous_state;
+
+	walk_i64(w, &g->state_since);
+	walk_str(w, &g->protocol_type);
+	walk_str(w, &g->protocol_name);
+	walk_str(w, &g->leader);
+	if (w->durable_only)
+		return;
+
+	walk_i32(w, &previous);
+	walk_bool(w, &g->member_added);
+	walk_i32(w, &timer);
+	walk_i64(w, &g->join_deadline);
+	walk_i32(w, &g->delay_ms);
+	walk_i32(w, &g->remaining_ms);
+	walk_i64(w, &g->sync_deadline);
+	walk_count(w, &g->npending, 12);
+	g->previous_state = (KGroupState) previous;
+	g->join_timer = (KGJoinTimer) timer;
+	if (w->mode == WALK_READ)
+	{
+		g->pending_capacity = g->npending;
+		g->pending = kg_alloc(g, (size_t) g->npending * sizeof(KGPending) + 1);
+	}
+	for (int32_t i = 0; i < g->npending; i++)
+	{
+		walk_str(w, &g->pending[i].id);
+		walk_i64(w, &g->pending[i].deadline);
+	}
+}
+
+static void
+walk_consumer(Walk *w, KGroup *g)
+{
+	walk_i32(w, &g->assignment_epoch);
+	walk_i64(w, &g->assignment_time);
+	walk_u64(w, &g->metadata_hash, 8);
+	walk_i64(w, &g->regex_time);
+	walk_count(w, &g->nregexes, 8);
+	if (w->mode == WALK_READ)
+		g->regexes = kg_alloc(g, (size_t) g->nregexes * sizeof(KGRegex) + 1);
+	for (int32_t i = 0; i < g->nregexes; i++)
+	{
+		walk_str(w, &g->regexes[i].pattern);
+		walk_strs(w, &g->regexes[i].topics);
+	}
+	if (w->durable_only)
+		return;
+	walk_u64(w, &g->topics_version, 8);
+	walk_u64(w, &g->regex_version, 8);
+}
+
+static void
+walk_group(Walk *w, KGroup *g)
+{
+	walk_i32(w, &g->generation);
+	if (g->type == KGROUP_CLASSIC)
+		walk_classic(w, g);
+	else if (g->type == KGROUP_CONSUMER)
+		walk_consumer(w, g);
+}
+
+/* What no row holds. */
+static void
+walk_unwritten(Walk *w, KGroup *g)
+{
+	walk_count(w, &g->nremoved, 4);
+	walk_count(w, &g->nrows, 16);
+	if (w->mode == WALK_READ)
+	{
+		g->removed_capacity = g->nremoved;
+		g->removed = kg_alloc(g, (size_t) g->nremoved * sizeof(KStr) + 1);
+		g->rows_capacity = g->nrows;
+		g->rows = kg_alloc(g, (size_t) g->nrows * sizeof(KGroupRow) + 1);
+	}
+	for (int32_t i = 0; i < g->nremoved; i++)
+		walk_str(w, &g->removed[i]);
+	for (int32_t i = 0; i < g->nrows; i++)
+	{
+		walk_str(w, &g->rows[i].member_id);
+		walk_blob(w, &g->rows[i].data);
+		walk_u64(w, &g->rows[i].version, 8);
+	}
+}
+
+/* ---- images ---- */
+
+static int64_t
+earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+int64_t
+kg_next_deadline(const KGroup *g)
+{
+	int64_t		next = earlier(g->join_deadline, g->sync_deadline);
+
+	for (int32_t i = 0; i < g->npending; i++)
+		next = earlier(next, g->pending[i].deadline);
+	for (int32_t i = 0; i < g->nmembers; i++)
+	{
+		const KGMember *member = g->members[i];
+
+		next = earlier(next, member->session_deadline);
+		next = earlier(next, member->rebalance_deadline);
+		next = earlier(next, member->join_deadline);
+		next = earlier(next, member->sync_deadline);
+	}
+	return next;
+}
+
+static bool
+is_idle(const KGroup *g, const KGMember *member)
+{
+	return g->type == KGROUP_CONSUMER && !member->classic &&
+		member->state == KG_MEMBER_STABLE && member->epoch == g->generation &&
+		g->assignment_epoch == g->generation;
+}
+
+/* The stream of an image; "members" (WALK_WRITE only): the array to fill. */
+static void
+walk_image(Walk *w, KGroup *g, ImageHeader *header, ImageMember *members)
+{
+	walk_str(w, &g->protocol_type);
+	if (members != NULL)
+	{
+		header->protocol_type = (uint32_t) (w->pos - (size_t) (g->protocol_type.len > 0 ?
+															   g->protocol_type.len : 0));
+		header->protocol_type_len = g->protocol_type.len;
+	}
+	walk_group(w, g);
+	for (int32_t i = 0; i < g->nmembers; i++)
+	{
+		KGMember   *member = g->members[i];
+		size_t		id = w->pos + 4;
+		size_t		instance;
+
+		walk_str(w, &member->id);
+		instance = w->pos + 4;
+		walk_str(w, &member->instance_id);
+		walk_member(w, member);
+		if (members != NULL)
+			members[i] = (ImageMember)
+			{
+				.session_deadline = member->session_deadline,
+				.hash = member->hash,
+				.id = (uint32_t) id,
+				.id_len = member->id.len,
+				.instance = (uint32_t) instance,
+				.instance_len = member->instance_id.len,
+				.session_timeout_ms = member->session_timeout_ms,
+				.epoch = member->epoch,
+				.flags = is_idle(g, member) ? MEMBER_IDLE : 0,
+			};
+	}
+	walk_unwritten(w, g);
+}
+
+static size_t
+stream_start(int32_t nmembers)
+{
+	return sizeof(ImageHeader) + (size_t) nmembers * sizeof(ImageMember);
+}
+
+size_t
+kgroup_image_size(KGroup *g)
+{
+	Walk		w = {.mode = WALK_SIZE, .g = g, .pos = stream_start(g->nmembers)};
+
+	if (g->type == KGROUP_NONE && g->nrows == 0)
+		return 0;
+	walk_image(&w, g, NULL, NULL);
+	return w.pos;
+}
+
+void
+kgroup_image_write(KGroup *g, uint8_t *image)
+{
+	Walk		w = {.mode = WALK_WRITE, .g = g, .out = image, .pos = stream_start(g->nmembers)};
+	ImageHeader header = {
+		.magic = IMAGE_MAGIC,
+		.version = g->version,
+		.durable = g->durable,
+		.next_deadline = kg_next_deadline(g),
+		.regex_due = KG_NEVER,
+		.topics_version = g->topics_version,
+		.generation = g->generation,
+		.nmembers = g->nmembers,
+		.type = (uint8_t) g->type,
+		.state = (uint8_t) (g->type == KGROUP_CONSUMER ? kg_consumer_state(g) : g->state),
+	};
+
+	if (g->nregexes > 0)
+		header.regex_due = g->regex_version != g->topics_version ?
+			g->regex_time + KG_REGEX_MIN_INTERVAL_MS :
+			g->regex_time + g->env->config.regex_refresh_ms;
+	walk_image(&w, g, &header, (ImageMember *) (image + sizeof(ImageHeader)));
+	header.len = (uint32_t) w.pos;
+	memcpy(image, &header, sizeof(header));
+}
+
+/* The header and its members, if these bytes are an image. */
+static ImageHeader *
+image_header(uint8_t *image, size_t len)
+{
+	ImageHeader *header = (ImageHeader *) image;
+
+	if (len < sizeof(ImageHeader) || header->magic != IMAGE_MAGIC || header->len > len ||
+		header->nmembers < 0 || header->type > KGROUP_CONSUMER ||
+		header->state > KGROUP_RECONCILING ||
+		(size_t) header->nmembers > (len - sizeof(ImageHeader)) / sizeof(ImageMember))
+		return NULL;
+	return header;
+}
+
+bool
+kg_load(KGroup *g, const uint8_t *image, size_t len)
+{
+	const ImageHeader *header = image_header((uint8_t *) (uintptr_t) image, len);
+	const ImageMember *members = (const ImageMember *) (image + sizeof(ImageHeader));
+	Walk		w = {.mode = WALK_READ, .g = g, .in = image};
+	int32_t		kept = 0;
+
+	if (header == NULL)
+		return false;
+	w.len = header->len;
+	w.pos = stream_start(header->nmembers);
+	if (w.pos > w.len)
+		return false;
+
+	g->type = (KGroupType) header->type;
+	g->state = (KGroupState) header->state;
+	g->version = header->version;
+	g->durable = header->durable;
+	walk_str(&w, &g->protocol_type);
+	walk_group(&w, g);
+
+	g->members = kg_alloc(g, (size_t) header->nmembers * sizeof(KGMember *) + 1);
+	g->members_capacity = header->nmembers;
+	for (int32_t i = 0; i < header->nmembers; i++)
+	{
+		KGMember   *member = kg_alloc(g, sizeof(KGMember));
+
+		walk_str(&w, &member->id);
+		walk_str(&w, &member->instance_id);
+		member->rebalance_deadline = KG_NEVER;
+		member->join_deadline = KG_NEVER;
+		member->sync_deadline = KG_NEVER;
+		walk_member(&w, member);
+		member->session_deadline = members[i].session_deadline;
+		member->hash = members[i].hash;
+		g->members[g->nmembers++] = member;
+	}
+	walk_unwritten(&w, g);
+
+	/* Rows that have become durable meanwhile are no more to be written. */
+	for (int32_t i = 0; i < g->nrows; i++)
+		if (g->rows[i].version > g->durable)
+			g->rows[kept++] = g->rows[i];
+	g->nrows = kept;
+	return !w.failed;
+}
+
+bool
+kgroup_image_summary(const uint8_t *image, size_t len, KGroupSummary *summary)
+{
+	const ImageHeader *header = image_header((uint8_t *) (uintptr_t) image, len);
+
+	if (header == NULL || header->protocol_type > header->len ||
+		(header->protocol_type_len > 0 &&
+		 (uint32_t) header->protocol_type_len > header->len - header->protocol_type))
+		return false;
+	*summary = (KGroupSummary)
+	{
+		.type = (KGroupType) header->type,
+		.state = (KGroupState) header->state,
+		.generation = header->generation,
+		.members = header->nmembers,
+		.next_deadline = header->next_deadline,
+		.version = header->version,
+		.durable = header->durable,
+		.protocol_type = header->type == KGROUP_CONSUMER ? KG_CONSUMER_PROTOCOL :
+			(KStr) {(const char *) image + header->protocol_type,
+			header->protocol_type_len > 0 ? header->protocol_type_len : 0},
+	};
+	return true;
+}
+
+void
+kgroup_image_durable(uint8_t *image, size_t len, uint64_t version)
+{
+	ImageHeader *header = image_header(image, len);
+
+	if (header != NULL && header->durable < version && version <= header->version)
+		header->durable = version;
+}
+
+/* ---- heartbeats at rest ---- */
+
+static ImageMember *
+find_in_image(uint8_t *image, const ImageHeader *header, KStr id)
+{
+	ImageMember *members = (ImageMember *) (image + sizeof(ImageHeader));
+	uint32_t	hash = kg_hash(id);
+
+	for (int32_t i = 0; i < header->nmembers; i++)
+		if (members[i].hash == hash && kg_present(id) &&
+			kg_str_equal((KStr) {(char *) image + members[i].id, members[i].id_len}, id))
+			return &members[i];
+	return NULL;
+}
+
+static bool
+same_instance(const uint8_t *image, const ImageMember *member, KStr instance_id)
+{
+	return instance_id.len < 0 ||
+		kg_str_equal((KStr) {(const char *) image + member->instance, member->instance_len},
+					 instance_id);
+}
+
+bool
+kgroup_image_heartbeat(uint8_t *image, size_t len, int64_t now_ms,
+					   const KHeartbeatRequest *request)
+{
+	ImageHeader *header = image_header(image, len);
+	ImageMember *member;
+
+	if (header == NULL || header->type != KGROUP_CLASSIC ||
+		(header->state != KGROUP_STABLE && header->state != KGROUP_COMPLETING_REBALANCE) ||
+		header->generation != request->generation_id)
+		return false;
+	member = find_in_image(image, header, request->member_id);
+	if (member == NULL || !same_instance(image, member, request->group_instance_id) ||
+		member->session_deadline == KG_NEVER || member->session_deadline <= now_ms)
+		return false;
+
+	/* Not earlier than before, or the next deadline could be missed. */
+	if (member->session_deadline < now_ms + member->session_timeout_ms)
+		member->session_deadline = now_ms + member->session_timeout_ms;
+	return true;
+}
+
+bool
+koffset_image_commit(uint8_t *image, size_t len, int64_t now_ms,
+					 const KOffsetCommitter *committer)
+{
+	ImageHeader *header = image_header(image, len);
+	ImageMember *member;
+	int64_t		deadline;
+
+	if (header == NULL || committer->transactional || committer->generation < 0)
+		return false;
+	member = find_in_image(image, header, committer->member_id);
+	if (member == NULL || !same_instance(image, member, committer->instance_id))
+		return false;
+	if (header->type == KGROUP_CONSUMER)
+		return member->epoch == committer->generation && committer->api_version >= 9;
+	if ((header->state != KGROUP_STABLE && header->state != KGROUP_PREPARING_REBALANCE) ||
+		header->generation != committer->generation || member->session_deadline <= now_ms ||
+		member->session_deadline == KG_NEVER)
+		return false;
+
+	deadline = now_ms + member->session_timeout_ms;
+	if (member->session_deadline < deadline)
+		member->session_deadline = deadline;
+	return true;
+}
+
+bool
+kgroup_image_consumer_heartbeat(const KGroupEnv *env, uint8_t *image, size_t len,
+								int64_t now_ms,
+								const KConsumerGroupHeartbeatRequest *request)
+{
+	ImageHeader *header = image_header(image, len);
+	ImageMember *member;
+	int64_t		deadline = now_ms + env->config.consumer_session_timeout_ms;
+
+	if (header == NULL || header->type != KGROUP_CONSUMER ||
+		header->topics_version != env->topics_version || header->regex_due <= now_ms ||
+		request->member_epoch <= 0 || request->rack_id.len >= 0 ||
+		request->rebalance_timeout_ms != -1 || request->subscribed_topic_names.count >= 0 ||
+		request->subscribed_topic_regex.len >= 0 || request->server_assignor.len >= 0 ||
+		request->topic_partitions.count >= 0)
+		return false;
+	member = find_in_image(image, header, request->member_id);
+	if (member == NULL || !same_instance(image, member, request->instance_id) ||
+		(member->flags & MEMBER_IDLE) == 0 || member->epoch != request->member_epoch ||
+		member->session_deadline <= now_ms)
+		return false;
+
+	if (member->session_deadline < deadline)
+		member->session_deadline = deadline;
+	return true;
+}
+
+/* ---- rows ---- */
+
+/* instance_id is no part of the image's walk of a member, so it leads the row. */
+static void
+walk_row(Walk *w, KGroup *g, KGMember *member)
+{
+	int32_t		format = ROW_FORMAT;
+	int32_t		type = (int32_t) g->type;
+
+	walk_i32(w, &format);
+	if (format != ROW_FORMAT)
+	{
+		w->failed = true;
+		return;
+	}
+	if (member != NULL)
+	{
+		walk_str(w, &member->instance_id);
+		walk_member(w, member);
+		return;
+	}
+	walk_i32(w, &type);
+	walk_u64(w, &g->version, 8);
+	if (type != KGROUP_CLASSIC && type != KGROUP_CONSUMER)
+	{
+		w->failed = true;
+		return;
+	}
+	g->type = (KGroupType) type;
+	walk_group(w, g);
+}
+
+/* A row takes the place of an earlier one that is not written yet. */
+static void
+set_row(KGroup *g, KStr member_id, KBytes data)
+{
+	int32_t		i = 0;
+
+	while (i < g->nrows &&
+		   (!kg_str_equal(g->rows[i].member_id, member_id) ||
+			(member_id.len < 0 && g->rows[i].data.len < 0)))
+		i++;
+	if (i == g->nrows)
+	{
+		g->rows = kg_grow(g, g->rows, g->nrows, &g->rows_capacity, sizeof(KGroupRow));
+		g->nrows++;
+	}
+	g->rows[i] = (KGroupRow) {member_id, data, g->version};
+}
+
+static KBytes
+make_row(KGroup *g, KGMember *member)
+{
+	Walk		w = {.mode = WALK_SIZE, .durable_only = true, .g = g};
+	uint8_t    *data;
+
+	walk_row(&w, g, member);
+	data = kg_alloc(g, w.pos);
+	w = (Walk) {.mode = WALK_WRITE, .durable_only = true, .g = g, .out = data};
+	walk_row(&w, g, member);
+	return (KBytes) {data, (int32_t) w.pos};
+}
+
+void
+kg_make_rows(KGroup *g)
+{
+	if (g->wiped)
+	{
+		g->nrows = 0;
+		set_row(g, KSTR_NULL, KBYTES_NULL);
+	}
+	for (int32_t i = 0; i < g->nremoved; i++)
+	{
+		KGMember   *member = kg_member(g, g->removed[i]);
+
+		if (member != NULL)
+			member->has_row = true;
+		else
+			set_row(g, g->removed[i], KBYTES_NULL);
+	}
+	g->nremoved = 0;
+	for (int32_t i = 0; i < g->nmembers; i++)
+	{
+		KGMember   *member = g->members[i];
+
+		if (!member->dirty)
+			continue;
+		member->has_row = true;
+		set_row(g, member->id, make_row(g, member));
+	}
+	if (g->type != KGROUP_NONE)
+		set_row(g, KSTR_NULL, make_row(g, NULL));
+}
+
+bool
+kg_load_rows(KGroup *g, const KGroupRow *rows, int32_t count)
+{
+	bool		found = false;
+
+	/* The group's own row first: it says how to read the others. */
+	for (int32_t i = 0; i < count; i++)
+	{
+		Walk		w = {.mode = WALK_READ, .durable_only = true, .g = g,
+			.in = rows[i].data.data,
+		.len = rows[i].data.len > 0 ? (size_t) rows[i].data.len : 0};
+
+		if (rows[i].member_id.len >= 0)
+			continue;
+		walk_row(&w, g, NULL);
+		if (w.failed || w.pos != w.len || found)
+			return false;
+		found = true;
+	}
+	for (int32_t i = 0; i < count; i++)
+	{
+		Walk		w = {.mode = WALK_READ, .durable_only = true, .g = g,
+			.in = rows[i].data.data,
+		.len = rows[i].data.len > 0 ? (size_t) rows[i].data.len : 0};
+		KGMember   *member;
+
+		if (rows[i].member_id.len < 0)
+			continue;
+		if (!kg_present(rows[i].member_id) || kg_member(g, rows[i].member_id) != NULL)
+			return false;
+		member = kg_add_member(g, rows[i].member_id);
+		member->has_row = true;
+		walk_row(&w, g, member);
+		if (w.failed || w.pos != w.len)
+			return false;
+	}
+	if (g->type == KGROUP_CLASSIC)
+	{
+		g->state = g->nmembers > 0 ? KGROUP_STABLE : KGROUP_EMPTY;
+		if (g->nmembers == 0)
+			g->leader = KSTR_NULL;
+		else if (g->leader.len < 0 || kg_member(g, g->leader) == NULL)
+			g->leader = g->members[0]->id;
+	}
+	g->durable = g->version;
+	return found;
+}
