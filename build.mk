@@ -16,7 +16,7 @@ OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c) $(GENERATED_C)))
 # Modules that compile without the server: unit tests and fuzzers link these alone.
 PURE_OBJS = $(filter src/batch/% src/wire/% src/group/% src/topic/kpartitioner.o \
 	src/txn/kproducer_state.o, $(OBJS))
-PURE_LIBS = -lz -llz4 -lsnappy -lzstd
+PURE_LIBS = -lz -llz4 -lsnappy -lzstd -lisal
 
 # The server's headers are named as system headers so that warnings are about our code.
 # Warnings switched off: parameters that a callback's type forces on us, and C99 declarations.
@@ -54,7 +54,7 @@ $(OBJS): | $(GENERATED_H)
 generated: $(GENERATED_C) $(GENERATED_H)
 
 # Unit tests: one program a file, printing TAP.
-# The server's checksum code is in libpgport: Debian keeps it in pkglibdir, others in libdir.
+# What c.h puts in the place of printf is in libpgport: in pkglibdir (Debian), or in libdir.
 TEST_LIBS = $(PURE_LIBS) -L$(pkglibdir) -L$(libdir) -lpgport
 UNIT_SRC = $(sort $(wildcard test/unit/*.c))
 UNIT_PROGRAMS = $(UNIT_SRC:test/unit/%.c=build/unit/%.t)

@@ -7,7 +7,7 @@
  */
 #include "c.h"
 
-#include "port/pg_crc32c.h"
+#include <isa-l/crc.h>
 
 #include "batch/kbatch_bytes.h"
 #include "batch/kbatch_record.h"
@@ -178,12 +178,9 @@ kbatch_last_sequence(const KBatchHeader *header)
 uint32
 kbatch_compute_crc(const uint8 *batch, size_t size)
 {
-	pg_crc32c	crc;
-
-	INIT_CRC32C(crc);
-	COMP_CRC32C(crc, batch + KBATCH_OFF_ATTRIBUTES, size - KBATCH_OFF_ATTRIBUTES);
-	FIN_CRC32C(crc);
-	return crc;
+	/* the iSCSI polynomial is CRC-32C; the library neither inverts nor writes what it is given */
+	return ~crc32_iscsi(unconstify(uint8 *, batch + KBATCH_OFF_ATTRIBUTES),
+						(int) (size - KBATCH_OFF_ATTRIBUTES), ~(uint32) 0);
 }
 
 bool
