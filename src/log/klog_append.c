@@ -190,6 +190,16 @@ locate_pages(Relation rel, KLogPartition *part, KLogSegment *seg)
 		if (p->block == InvalidBlockNumber)
 			elog(ERROR, "segment %u of partition %d of \"%s\" has no page %u",
 				 part->segment, part->partition, RelationGetRelationName(rel), p->edit.page);
+		/* a damaged head page might name an extent twice: we would wait for our own lock */
+		for (int j = 0; j < i; j++)
+		{
+			if (unlikely(plan->page[j].block == p->block))
+				ereport(ERROR,
+						(errcode(ERRCODE_DATA_CORRUPTED),
+						 errmsg("segment %u of partition %d of \"%s\" has block %u twice",
+								part->segment, part->partition,
+								RelationGetRelationName(rel), p->block)));
+		}
 	}
 }
 
