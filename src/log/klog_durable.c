@@ -180,6 +180,7 @@ klog_watermark_advance(KLogPartition *part)
 	int			freed = KLOG_NO_INDEX;
 	bool		more;
 	bool		moved = false;
+	bool		died = false;
 	int64		watermark;
 	int		   *link;
 
@@ -216,6 +217,8 @@ klog_watermark_advance(KLogPartition *part)
 	{
 		pg_atomic_write_u64(&part->high_watermark, watermark);
 		moved = true;
+		died = part->has_died;
+		part->has_died = false;
 	}
 	SpinLockRelease(&part->mutex);
 
@@ -226,8 +229,8 @@ klog_watermark_advance(KLogPartition *part)
 		ConditionVariableBroadcast(&part->moved);
 		if (!part->standby)
 			klog_keeper_moved(part);
-		/* a look without the lock: who lists a batch later moves the watermark later */
-		if (part->unresolved_from >= 0)
+		/* a dump should find the floor that a dead batch at the end asks for */
+		if (died)
 			klog_keeper_queue(part, false);
 	}
 	return more;

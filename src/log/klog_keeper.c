@@ -22,7 +22,7 @@
 #define FREE_MAX_UNITS		512
 
 #define RETRY_MS			20
-#define MARK_MS				200		/* a watermark that rests so long is written into the header */
+#define MARK_MS				200		/* between two looks at the watermarks that have moved */
 #define MARK_LIST			256		/* partitions looked at in one go */
 
 static klog_growth_callback growth_callback = NULL;
@@ -65,9 +65,11 @@ klog_keeper_queue(KLogPartition *part, bool grow)
 }
 
 /*
- * The watermark moved. Pages carry the watermark of the last append, so a last move that no append
- * follows would never be told to a standby: when it has rested for a moment, the partition header
- * gets it.
+ * The watermark moved, perhaps past a batch that can be resolved now. Every small transaction of
+ * SQL does that, so only the first wakes the keeper, which looks at all of them a moment later.
+ *
+ * Pages carry the watermark of the last append, so a last move that no append follows would never
+ * be told to a standby: when it has rested for a moment, the partition header gets it.
  */
 void
 klog_keeper_moved(KLogPartition *part)
@@ -163,7 +165,8 @@ keeper_take(void)
 }
 
 /*
- * Writes the watermarks that have come to rest. Returns whether there are others to look at again.
+ * Writes the watermarks that have come to rest, and lists partitions that have something to be
+ * resolved. Returns whether there are others to look at again.
  */
 static bool
 mark_turn(void)
@@ -199,6 +202,9 @@ mark_turn(void)
 		Relation	rel;
 		bool		busy;
 
+		/* a look without the lock: who lists a batch later moves the watermark later */
+		if (part->unresolved_from >= 0)
+			(void) keeper_list(part, false);
 		if (watermark != part->mark_seen)
 		{
 			part->mark_seen = watermark;

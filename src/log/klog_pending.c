@@ -184,7 +184,10 @@ settle(OwnPending *mine, bool commit)
 			klog_pendings[mine->index].state = KLOG_PENDING_COMMITTED;
 		}
 		else if (found)
+		{
 			*link = klog_pendings[mine->index].next;
+			part->has_died = true;
+		}
 	}
 	SpinLockRelease(&part->mutex);
 	if (!found)
@@ -192,7 +195,6 @@ settle(OwnPending *mine, bool commit)
 	if (!commit)
 		give_entry(mine->index);
 	klog_dirty_push(part);
-	klog_keeper_queue(part, false);
 }
 
 static void

@@ -120,6 +120,7 @@ struct KLogPartition
 	bool		keep_queued;	/* is on the keeper's list */
 	bool		keep_grow;		/* and its file is nearly used up */
 	int			keep_next;
+	bool		has_died;		/* a transaction was aborted: tell the keeper when it is passed */
 	bool		mark_listed;	/* is on the list of those whose watermark moved */
 	int			mark_next;
 	int64		mark_seen;		/* keeper: the watermark when it last looked */
