@@ -43,26 +43,31 @@ typedef enum Right
 static Relation
 open_topic(const char *name, Right right, LOCKMODE lockmode, const KTopic **topic)
 {
-	Relation	rel;
+	Relation	rel = NULL;
+	Oid			tried = InvalidOid;
 	bool		may;
 
-	*topic = ktopic_get(name);
-	may = right == RIGHT_READ ? kacl_topic_read((*topic)->relid, GetUserId()) :
-		kacl_topic_write((*topic)->relid, GetUserId());
-	if (!may)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for topic \"%s\"", name),
-				 errhint(right == RIGHT_READ ?
-						 "Reading a topic needs SELECT on its table." :
-						 "Producing to a topic needs INSERT on its table.")));
+	while (rel == NULL)
+	{
+		*topic = ktopic_get(name);
+		may = right == RIGHT_READ ? kacl_topic_read((*topic)->relid, GetUserId()) :
+			kacl_topic_write((*topic)->relid, GetUserId());
+		if (!may)
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied for topic \"%s\"", name),
+					 errhint(right == RIGHT_READ ?
+							 "Reading a topic needs SELECT on its table." :
+							 "Producing to a topic needs INSERT on its table.")));
 
-	/* It may have been dropped until the lock was there. */
-	rel = try_table_open((*topic)->relid, lockmode);
-	if (rel == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("topic \"%s\" does not exist", name)));
+		/* Dropped until the lock was there, and perhaps made anew: the lock brought the news. */
+		if ((*topic)->relid == tried)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_TABLE),
+					 errmsg("topic \"%s\" does not exist", name)));
+		tried = (*topic)->relid;
+		rel = try_table_open(tried, lockmode);
+	}
 	ktable_check_shape(rel);
 	return rel;
 }

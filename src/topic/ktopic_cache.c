@@ -240,6 +240,20 @@ cache_load(const char *index, ScanKey key, bool *busy)
 	return topic;
 }
 
+/*
+ * Is a topic that was not found not there?  In the middle of a transaction it may be news that this
+ * process has not read yet: nothing but locks makes it read them.
+ */
+static bool
+cache_knows_all(void)
+{
+	if (!cache.complete)
+		return false;
+	AcceptInvalidationMessages();
+	cache_begin();
+	return cache.complete;
+}
+
 const KTopic *
 ktopic_by_name(const char *name, bool *busy)
 {
@@ -254,7 +268,7 @@ ktopic_by_name(const char *name, bool *busy)
 	entry = hash_search(cache.by_name, name, HASH_FIND, NULL);
 	if (entry != NULL)
 		return entry->topic;
-	if (cache.complete)
+	if (cache_knows_all())
 		return NULL;
 
 	ScanKeyEntryInitialize(&key, 0, Anum_topic_name, BTEqualStrategyNumber, InvalidOid,
@@ -274,7 +288,7 @@ ktopic_by_id(const pg_uuid_t *id, bool *busy)
 	entry = hash_search(cache.by_id, id, HASH_FIND, NULL);
 	if (entry != NULL)
 		return entry->topic;
-	if (cache.complete)
+	if (cache_knows_all())
 		return NULL;
 
 	ScanKeyInit(&key, Anum_topic_id, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
@@ -293,7 +307,7 @@ ktopic_by_relid(Oid relid, bool *busy)
 	entry = hash_search(cache.by_relid, &relid, HASH_FIND, NULL);
 	if (entry != NULL)
 		return entry->topic;
-	if (cache.complete)
+	if (cache_knows_all())
 		return NULL;
 
 	/* regclass has no operators of its own: the index is one on oid. */
