@@ -114,6 +114,48 @@ ROLLBACK TO s;
 INSERT INTO topics.w (partition, value) SELECT 1, convert_to(repeat('y', 1000), 'UTF8') FROM generate_series(1, 1000);
 COMMIT;
 SELECT count(*), min(value), max(length(value)) FROM w WHERE value ~ '^(x|y|first)';
+
+-- a load that no transaction block surrounds is appended while it goes on: what fails is dead
+SELECT kafka.create_topic('load', 2);
+INSERT INTO topics.load (partition, value)
+  SELECT g % 2, convert_to(repeat('x', 1000) || 1 / (1000 - g), 'UTF8') FROM generate_series(1, 1000) g;
+SELECT count(*) FROM topics.load;
+INSERT INTO topics.load (partition, key) VALUES (0, 'after'), (1, 'after');
+SELECT partition, "offset" > 100 AS behind FROM topics.load ORDER BY 1;
+-- in a block it waits
+SELECT kafka.create_topic('wait', 1);
+BEGIN;
+INSERT INTO topics.wait (value)
+  SELECT convert_to(repeat('x', 1000), 'UTF8') FROM generate_series(1, 1000) g;
+ROLLBACK;
+INSERT INTO topics.wait (key) VALUES ('first');
+SELECT "offset" FROM topics.wait;
+-- compressed; with the time of the append; a record of several batches' size; into two topics by turns
+SELECT kafka.create_topic('load4', 1, '{"compression.type": "lz4", "message.timestamp.type": "LogAppendTime"}');
+DO $$
+BEGIN
+  FOR i IN 1 .. 200 LOOP
+    INSERT INTO topics.load4 (key, value, "timestamp")
+      SELECT i::text::bytea, convert_to(repeat(md5(g::text), CASE WHEN i = 100 THEN 20000 ELSE 30 END), 'UTF8'), '2001-01-01Z'
+        FROM generate_series(i, i + 2) g;
+    INSERT INTO topics.load (partition, key, value) VALUES (i % 2, i::text::bytea, convert_to(repeat('y', 900), 'UTF8'));
+    BEGIN
+      INSERT INTO topics.load4 (key, value) VALUES ('gone', convert_to(repeat('z', 30000), 'UTF8'));
+      RAISE EXCEPTION 'back';
+    EXCEPTION WHEN raise_exception THEN NULL;
+    END;
+    BEGIN
+      INSERT INTO topics.load (partition, key) VALUES (i % 2, (i || 'b')::bytea);
+    EXCEPTION WHEN raise_exception THEN NULL;
+    END;
+  END LOOP;
+END $$;
+SELECT count(*), count(*) FILTER (WHERE right_one), max(size), min("timestamp") > '2020-01-01' AS now
+  FROM (SELECT kafka.to_text(key) = ((row_number() OVER (ORDER BY "offset") + 2) / 3)::text AS right_one,
+               length(value) AS size, "timestamp" FROM topics.load4) r;
+SELECT partition, string_agg(kafka.to_text(key), ' ' ORDER BY "offset") =
+    (SELECT string_agg(i || ' ' || i || 'b', ' ' ORDER BY i) FROM generate_series(2 - partition, 200, 2) i) AS right
+  FROM topics.load WHERE key <> 'after' GROUP BY 1 ORDER BY 1;
 RESET kafka_pg.produce_buffer_size;
 
 -- compressed, cut in the middle of finished batches

@@ -218,8 +218,8 @@ define_caps(void)
 							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("kafka_pg.produce_buffer_size",
-							"Memory for records that a transaction has produced, before they go to a temporary file.",
-							NULL,
+							"Memory for records that a transaction has produced, before they are put elsewhere.",
+							"A load outside of a transaction block appends them to the log, any other transaction writes a temporary file.",
 							&kguc_produce_buffer_size, 4 * 1024, 64, MAX_KILOBYTES,
 							PGC_USERSET, GUC_UNIT_KB,
 							NULL, NULL, NULL);

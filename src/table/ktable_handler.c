@@ -13,6 +13,7 @@
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 
 #include "compat.h"
@@ -79,6 +80,9 @@ ktable_check_shape(Relation rel)
 	TupleDesc	desc = RelationGetDescr(rel);
 	bool		good = desc->natts == KTABLE_NCOLUMNS;
 
+	/* Seen to be good; whatever changes a relation's shape takes this away. */
+	if (ktable_is_log(rel) && rel->rd_amcache != NULL)
+		return;
 	if (rel->rd_tableam != NULL && !ktable_is_log(rel))
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
@@ -107,6 +111,8 @@ ktable_check_shape(Relation rel)
 				 errmsg("topic table \"%s\" cannot have row security",
 						RelationGetRelationName(rel)),
 				 errhint("Kafka clients read whole partitions; use ALTER TABLE ... DISABLE ROW LEVEL SECURITY.")));
+	if (ktable_is_log(rel))
+		rel->rd_amcache = MemoryContextAlloc(CacheMemoryContext, 1);
 }
 
 /* ------------------------------------------------------------------------

@@ -111,9 +111,8 @@ ktable_choose_partition(Relation rel, const KTopic *topic, KTableRecord *record)
 
 /* Kafka's rules for the time that a producer gives. */
 static void
-ktable_choose_timestamp(const KTopic *topic, KTableRecord *record)
+ktable_choose_timestamp(const KTopic *topic, KTableRecord *record, int64 now)
 {
-	int64		now = ktable_timestamp_to_ms(GetCurrentTimestamp());
 	const KTopicConfig *config = &topic->config;
 
 	if (record->timestamp == KBATCH_NO_TIMESTAMP || config->log_append_time)
@@ -135,8 +134,9 @@ ktable_choose_timestamp(const KTopic *topic, KTableRecord *record)
 				 errhint("See the topic's message.timestamp.before.max.ms and message.timestamp.after.max.ms.")));
 }
 
-static void
-ktable_produce_record(Relation rel, KTableRecord *record)
+/* The topic that new records of a table belong to; ERROR if it is none. */
+static const KTopic *
+ktable_topic(Relation rel)
 {
 	const KTopic *topic = ktopic_by_relid(RelationGetRelid(rel), NULL);
 
@@ -146,12 +146,19 @@ ktable_produce_record(Relation rel, KTableRecord *record)
 				 errmsg("table \"%s\" is not a topic", RelationGetRelationName(rel)),
 				 errdetail("Table kafka.topic has no row for it, so that only rows with partition and offset can be inserted."),
 				 errhint("Create topics with kafka.create_topic().")));
+	return topic;
+}
+
+/* now: in milliseconds, as records have it */
+static void
+ktable_produce_record(Relation rel, const KTopic *topic, KTableRecord *record, int64 now)
+{
 	if (topic->config.cleanup_compact && record->key_len < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_NOT_NULL_VIOLATION),
 				 errmsg("topic \"%s\" is compacted, its records need a key", topic->name)));
 	ktable_choose_partition(rel, topic, record);
-	ktable_choose_timestamp(topic, record);
+	ktable_choose_timestamp(topic, record, now);
 	ktable_pending_add(rel, topic, record);
 }
 
@@ -164,9 +171,73 @@ ktable_produce(Relation rel, const Datum *values, const bool *isnull)
 	ktable_record_from_row(values, isnull, &record);
 	if (record.offset >= 0)
 		elog(ERROR, "cannot produce a record with an offset");
-	ktable_produce_record(rel, &record);
+	ktable_produce_record(rel, ktable_topic(rel), &record,
+						  ktable_timestamp_to_ms(GetCurrentTimestamp()));
 	pgstat_count_heap_insert(rel, 1);
 	return record.partition;
+}
+
+/* ------------------------------------------------------------------------
+ * Appending
+ * ------------------------------------------------------------------------
+ */
+
+void
+ktable_append_batches(Relation rel, int32 partition, KLogAppend *how, KLogBatch *batches, int n)
+{
+	KLogPartition *part = klog_attach(rel, partition, false);
+
+	(void) klog_lock(part, false);
+	while (n > 0)
+	{
+		int			done = 0;
+
+		switch (klog_append(rel, part, how, batches, n, &done, NULL))
+		{
+			case KLOG_OK:
+				batches += done;
+				n -= done;
+				break;
+
+			case KLOG_NO_EXTENT:
+				klog_unlock(part);
+				CHECK_FOR_INTERRUPTS();
+				(void) klog_grow(rel, false);
+				(void) klog_lock(part, false);
+				break;
+
+			case KLOG_OUT_OF_RANGE:
+				{
+					int64		end = klog_end_offset(part);
+
+					klog_unlock(part);
+					ereport(ERROR,
+							(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							 errmsg("offset %lld of partition %d of topic table \"%s\" has been given already",
+									(long long) batches[0].base_offset, partition,
+									RelationGetRelationName(rel)),
+							 errdetail("The partition's next offset is %lld.", (long long) end),
+							 errhint("Leave the column \"offset\" out to have offsets assigned.")));
+					break;
+				}
+
+			case KLOG_FULL:
+				klog_unlock(part);
+				ereport(ERROR,
+						(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						 errmsg("partition %d of topic table \"%s\" is full",
+								partition, RelationGetRelationName(rel))));
+				break;
+
+			default:
+				klog_unlock(part);
+				ereport(ERROR,
+						(errcode(ERRCODE_DATA_CORRUPTED),
+						 errmsg("could not append to partition %d of topic table \"%s\"",
+								partition, RelationGetRelationName(rel))));
+		}
+	}
+	klog_unlock(part);
 }
 
 /* ------------------------------------------------------------------------
@@ -310,11 +381,13 @@ ktable_multi_insert(Relation rel, TupleTableSlot **slots, int nslots, CommandId 
 {
 	KTableRestore restore;
 	bool		restoring = false;
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "kafka_log insert",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext row_context = AllocSetContextCreate(context, "kafka_log inserted row",
+	const KTopic *topic = NULL;
+	int64		now = 0;
+	MemoryContext row_context = AllocSetContextCreate(CurrentMemoryContext,
+													  "kafka_log inserted row",
 													  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
+	MemoryContext context = NULL;	/* of what is restored */
+	MemoryContext old = MemoryContextSwitchTo(row_context);
 
 	ktable_check_shape(rel);
 	for (int i = 0; i < nslots; i++)
@@ -325,11 +398,15 @@ ktable_multi_insert(Relation rel, TupleTableSlot **slots, int nslots, CommandId 
 		slot_getallattrs(slot);
 		slot->tts_tableOid = RelationGetRelid(rel);
 		MemoryContextReset(row_context);
-		MemoryContextSwitchTo(row_context);
 		ktable_record_from_row(slot->tts_values, slot->tts_isnull, &record);
 		if (record.offset < 0)
 		{
-			ktable_produce_record(rel, &record);
+			if (topic == NULL)
+			{
+				topic = ktable_topic(rel);
+				now = ktable_timestamp_to_ms(GetCurrentTimestamp());
+			}
+			ktable_produce_record(rel, topic, &record, now);
 
 			/* For RETURNING, what was chosen; COPY's slots are ours to write to, too. */
 			if (TTS_IS_VIRTUAL(slot))
@@ -343,18 +420,23 @@ ktable_multi_insert(Relation rel, TupleTableSlot **slots, int nslots, CommandId 
 		}
 		else
 		{
+			if (context == NULL)
+				context = AllocSetContextCreate(old, "kafka_log insert", ALLOCSET_DEFAULT_SIZES);
 			MemoryContextSwitchTo(context);
 			if (!restoring)
 				ktable_restore_begin(&restore, rel);
 			restoring = true;
 			ktable_restore_add(&restore, &record);
+			MemoryContextSwitchTo(row_context);
 		}
 	}
 	if (restoring)
 		ktable_restore_flush(&restore);
 	pgstat_count_heap_insert(rel, nslots);
 	MemoryContextSwitchTo(old);
-	MemoryContextDelete(context);
+	MemoryContextDelete(row_context);
+	if (context != NULL)
+		MemoryContextDelete(context);
 }
 
 void

@@ -1,8 +1,8 @@
 /*
  * ktable_pending.c
  *		Records that the current transaction has produced: kept as record batches in the
- *		backend, spilled to a temporary file when there are many, appended when the transaction
- *		commits.
+ *		backend, appended when the transaction commits. When there are many they are spilled to a
+ *		temporary file, or appended at once if the transaction is about to end.
  *
  * For each partition there are finished batches, in order, and one that is being built.  A
  * savepoint's rollback has to take its records back from the end of both.  So each batch
@@ -28,12 +28,19 @@
 #include "batch/kbatch_build.h"
 #include "kguc.h"
 #include "kstop.h"
+#include "table/ktable_insert.h"
 #include "table/ktable_pending.h"
 #include "table/ktable_read.h"
 
 /* Batches that are handed to the log in one go. */
 #define KPENDING_GROUP			64
 #define KPENDING_GROUP_BYTES	(1024 * 1024)
+
+/* What is filled so quickly comes from a load that will be over soon. */
+#define KPENDING_QUICK_MS		1000
+
+/* Early appends after which the flusher is sent for. */
+#define KPENDING_FLUSH_BYTES	(4 * 1024 * 1024)
 
 typedef struct KPendingMark
 {
@@ -96,6 +103,9 @@ static off_t kpending_file_end;
 static size_t kpending_memory;	/* in builders and finished batches */
 static int	kpending_deepest;	/* no mark has a higher level */
 static KBuffer kpending_compressed;
+static TimestampTz kpending_since;	/* when the first record came */
+static bool kpending_early;		/* batches are appended when they are full */
+static size_t kpending_unflushed;	/* bytes so appended since the flusher was sent for */
 
 /* The transaction has appended before its commit. */
 static bool kpending_wrote = false;
@@ -123,6 +133,9 @@ kpending_begin(void)
 	kpending_file = NULL;
 	kpending_memory = 0;
 	kpending_deepest = 0;
+	kpending_since = GetCurrentTimestamp();
+	kpending_early = false;
+	kpending_unflushed = 0;
 	kpending_context = context;
 }
 
@@ -228,13 +241,38 @@ kpending_builder_drop(KPendingPartition *entry)
 	kpending_account(entry);
 }
 
-/* Makes a finished batch of what the builder holds. */
+/* Makes a batch of what the builder holds; it stays in our memory until the next one is made. */
+static void
+kpending_seal(KPendingPartition *entry, const uint8 **data, size_t *size)
+{
+	KBatchSeal	seal;
+	KBatchResult result;
+
+	kbatch_seal_init(&seal);
+	seal.codec = entry->codec;
+	result = kbatch_builder_finish(&entry->builder, &seal, ktable_codec(), &kpending_compressed,
+								   data, size);
+	if (result == KBATCH_OK && *size > entry->max_batch && seal.codec != KCODEC_NONE &&
+		kbatch_builder_size(&entry->builder) <= entry->max_batch)
+	{
+		/* These records grow when they are compressed. */
+		seal.codec = KCODEC_NONE;
+		result = kbatch_builder_finish(&entry->builder, &seal, NULL, NULL, data, size);
+	}
+	if (result != KBATCH_OK)
+		kpending_failed(result);
+	if (*size > entry->max_batch)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("record of %zu bytes is larger than the topic allows", *size),
+				 errdetail("The topic's max.message.bytes is %zu.", entry->max_batch)));
+}
+
+/* Takes the builder's records out of it, and puts them behind the finished batches. */
 static void
 kpending_finish(KPendingPartition *entry)
 {
 	KPendingBatch *batch;
-	KBatchSeal	seal;
-	KBatchResult result;
 	const uint8 *data;
 	size_t		size;
 
@@ -252,25 +290,7 @@ kpending_finish(KPendingPartition *entry)
 		entry->max_batches = n;
 	}
 
-	kbatch_seal_init(&seal);
-	seal.codec = entry->codec;
-	result = kbatch_builder_finish(&entry->builder, &seal, ktable_codec(), &kpending_compressed,
-								   &data, &size);
-	if (result == KBATCH_OK && size > entry->max_batch && seal.codec != KCODEC_NONE &&
-		kbatch_builder_size(&entry->builder) <= entry->max_batch)
-	{
-		/* These records grow when they are compressed. */
-		seal.codec = KCODEC_NONE;
-		result = kbatch_builder_finish(&entry->builder, &seal, NULL, NULL, &data, &size);
-	}
-	if (result != KBATCH_OK)
-		kpending_failed(result);
-	if (size > entry->max_batch)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("record of %zu bytes is larger than the topic allows", size),
-				 errdetail("The topic's max.message.bytes is %zu.", entry->max_batch)));
-
+	kpending_seal(entry, &data, &size);
 	batch = &entry->batches[entry->nbatches];
 	batch->marks = MemoryContextAlloc(kpending_context, sizeof(KPendingMark) * entry->nmarks);
 	memcpy(batch->marks, entry->marks, sizeof(KPendingMark) * entry->nmarks);
@@ -314,39 +334,6 @@ kpending_mark(KPendingPartition *entry, int level)
 	mark->max_timestamp = entry->builder.max_timestamp;
 	entry->nmarks++;
 	kpending_deepest = Max(kpending_deepest, level);
-}
-
-static void
-kpending_append(KPendingPartition *entry, int level, int64 timestamp,
-				const uint8 *key, int32 key_len, const uint8 *value, int32 value_len,
-				const KRecordHeader *headers, int32 header_count)
-{
-	size_t		grows;
-	KBatchResult result;
-
-	grows = kbatch_builder_record_size(&entry->builder, timestamp, key, key_len,
-									   value, value_len, headers, header_count);
-	if (grows == 0 ||
-		(entry->codec == KCODEC_NONE && KBATCH_HEADER_SIZE + grows > entry->max_batch))
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("record is larger than the topic allows"),
-				 errdetail("It would take %zu bytes; the topic's max.message.bytes is %zu.",
-						   KBATCH_HEADER_SIZE + grows, entry->max_batch)));
-	if (entry->builder.record_count > 0 &&
-		kbatch_builder_size(&entry->builder) + grows > Min(KTABLE_BATCH_BYTES, entry->max_batch))
-		kpending_finish(entry);
-
-	kpending_mark(entry, level);
-	result = kbatch_builder_append(&entry->builder, timestamp, key, key_len, value, value_len,
-								   headers, header_count);
-	if (result != KBATCH_OK)
-		kpending_failed(result);
-	kpending_account(entry);
-
-	/* A single large record shows here whether compression makes it fit. */
-	if (kbatch_builder_size(&entry->builder) > KTABLE_BATCH_BYTES)
-		kpending_finish(entry);
 }
 
 /*
@@ -410,7 +397,7 @@ kpending_settle(KPendingPartition *entry)
 	kbuffer_free(&scratch);
 }
 
-/* Over the limit: everything goes to the file. */
+/* Everything goes to the file. */
 static void
 kpending_spill(void)
 {
@@ -422,6 +409,275 @@ kpending_spill(void)
 		for (int i = entry->nbatches - 1; i >= 0 && entry->batches[i].data != NULL; i--)
 			kpending_spill_batch(&entry->batches[i]);
 	}
+}
+
+/* ------------------------------------------------------------------------
+ * Appending
+ * ------------------------------------------------------------------------
+ */
+
+static int
+kpending_compare(const void *a, const void *b)
+{
+	const KPendingKey *x = &(*(KPendingPartition *const *) a)->key;
+	const KPendingKey *y = &(*(KPendingPartition *const *) b)->key;
+
+	if (x->relid != y->relid)
+		return x->relid < y->relid ? -1 : 1;
+	if (x->partition != y->partition)
+		return x->partition < y->partition ? -1 : 1;
+	return 0;
+}
+
+/* How batches are appended to a topic; a dump's order may bring its row only later. */
+static void
+kpending_how(const KTopic *topic, KLogAppend *how, KTopicConfig *config)
+{
+	if (topic != NULL)
+		*config = topic->config;
+	else
+		ktopic_config_defaults(config);
+	memset(how, 0, sizeof(*how));
+	how->leader_epoch = kepoch_current();
+	how->xid = GetTopTransactionId();
+	how->segment_bytes = config->segment_bytes;
+	how->segment_ms = config->segment_ms;
+	how->partitions = topic != NULL ? topic->partitions : 0;
+}
+
+static void
+kpending_stamp(KLogBatch *batch, const KTopicConfig *config)
+{
+	if (!config->log_append_time)
+		return;
+	batch->max_timestamp = ktable_timestamp_to_ms(GetCurrentTimestamp());
+	kbatch_set_max_timestamp(batch->data, batch->len, true, batch->max_timestamp);
+}
+
+/* Appends what the builder holds, without a copy of it. */
+static void
+kpending_append_builder(Relation rel, KPendingPartition *entry, KLogAppend *how,
+						const KTopicConfig *config)
+{
+	KLogBatch	batch = {0};
+	const uint8 *data;
+	size_t		size;
+
+	if (entry->builder.record_count == 0)
+		return;
+	kpending_seal(entry, &data, &size);
+	/* The log writes offset and epoch into it. */
+	batch.data = unconstify(uint8 *, data);
+	batch.len = size;
+	batch.last_offset_delta = entry->builder.record_count - 1;
+	batch.max_timestamp = entry->builder.max_timestamp;
+	kpending_stamp(&batch, config);
+	ktable_append_batches(rel, entry->key.partition, how, &batch, 1);
+
+	kbatch_builder_reset(&entry->builder);
+	entry->nmarks = 0;
+	kpending_unflushed += size;
+	if (kpending_unflushed >= KPENDING_FLUSH_BYTES)
+	{
+		/* So that the commit does not find all of it still to be flushed. */
+		klog_request_flush(batch.lsn);
+		kpending_unflushed = 0;
+	}
+}
+
+static void
+kpending_append_partition(Relation rel, KPendingPartition *entry, KLogAppend *how,
+						  const KTopicConfig *config)
+{
+	KLogBatch	group[KPENDING_GROUP];
+	int			i = 0;
+
+	kpending_settle(entry);
+	if (entry->nbatches == 0)
+	{
+		kpending_append_builder(rel, entry, how, config);
+		return;
+	}
+	kpending_finish(entry);
+	kpending_builder_drop(entry);
+
+	while (i < entry->nbatches)
+	{
+		int			first = i;
+		int			n = 0;
+		size_t		bytes = 0;
+
+		CHECK_FOR_INTERRUPTS();
+		while (i < entry->nbatches && n < KPENDING_GROUP && bytes < KPENDING_GROUP_BYTES)
+		{
+			KPendingBatch *batch = &entry->batches[i++];
+			KLogBatch  *out = &group[n++];
+
+			memset(out, 0, sizeof(*out));
+			out->data = kpending_load_batch(batch);
+			out->len = batch->len;
+			out->last_offset_delta = batch->records - 1;
+			out->max_timestamp = batch->max_timestamp;
+			kpending_stamp(out, config);
+			bytes += batch->len;
+		}
+		ktable_append_batches(rel, entry->key.partition, how, group, n);
+		for (int k = 0; k < n; k++)
+		{
+			KPendingBatch *batch = &entry->batches[first + k];
+
+			if (batch->data != NULL)
+				kpending_memory -= batch->len;
+			pfree(group[k].data);
+			pfree(batch->marks);
+			batch->data = NULL;
+		}
+	}
+	entry->nbatches = 0;
+}
+
+static void
+kpending_forget(KPendingPartition *entry)
+{
+	while (entry->nbatches > 0)
+	{
+		KPendingBatch *batch = &entry->batches[--entry->nbatches];
+
+		if (batch->data != NULL)
+		{
+			kpending_memory -= batch->len;
+			pfree(batch->data);
+		}
+		pfree(batch->marks);
+	}
+	kpending_builder_drop(entry);
+}
+
+/* Appends everything, partition after partition. */
+static void
+kpending_append_all(void)
+{
+	KPendingPartition **entries;
+	int			n = 0;
+	Relation	rel = NULL;
+	KLogAppend	how;
+	KTopicConfig config;
+
+	entries = MemoryContextAlloc(kpending_context, sizeof(KPendingPartition *) * kpending_count);
+	for (KPendingPartition *entry = kpending_first; entry != NULL; entry = entry->next)
+	{
+		if (entry->nbatches > 0 || entry->builder.record_count > 0)
+			entries[n++] = entry;
+	}
+	qsort(entries, n, sizeof(KPendingPartition *), kpending_compare);
+
+	for (int i = 0; i < n; i++)
+	{
+		Oid			relid = entries[i]->key.relid;
+
+		if (rel == NULL || RelationGetRelid(rel) != relid)
+		{
+			if (rel != NULL)
+				relation_close(rel, NoLock);
+
+			/* Dropped by this same transaction, and its records with it? */
+			rel = try_relation_open(relid, RowExclusiveLock);
+			if (rel == NULL)
+			{
+				kpending_forget(entries[i]);
+				continue;
+			}
+			kpending_how(ktopic_by_relid(relid, NULL), &how, &config);
+		}
+		kpending_append_partition(rel, entries[i], &how, &config);
+	}
+	if (rel != NULL)
+		relation_close(rel, NoLock);
+	pfree(entries);
+	if (kpending_file != NULL)
+		BufFileClose(kpending_file);
+	kpending_file = NULL;
+}
+
+/*
+ * May records be appended before the commit?  They hold the high watermark back until then, so
+ * that is for what ends with its statement, and for records that no savepoint can take back.
+ */
+static bool
+kpending_may_append(void)
+{
+	return !IsTransactionBlock() && GetCurrentTransactionNestLevel() == 1 &&
+		kpending_deepest <= 1;
+}
+
+/* Over the limit: everything goes to the log if it may, else to the file. */
+static void
+kpending_overflow(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (kpending_may_append() &&
+		(kpending_early ||
+		 !TimestampDifferenceExceeds(kpending_since, now, KPENDING_QUICK_MS)))
+	{
+		ktable_pending_wrote();
+		kpending_early = true;
+		kpending_append_all();
+		for (KPendingPartition *entry = kpending_first; entry != NULL; entry = entry->next)
+			kpending_builder_drop(entry);
+	}
+	else
+		kpending_spill();
+	kpending_since = now;
+}
+
+/* The builder is full. */
+static void
+kpending_full(Relation rel, const KTopic *topic, KPendingPartition *entry)
+{
+	KLogAppend	how;
+	KTopicConfig config;
+
+	if (!kpending_early || entry->nbatches > 0 || !kpending_may_append())
+	{
+		kpending_finish(entry);
+		return;
+	}
+	kpending_how(topic, &how, &config);
+	kpending_append_builder(rel, entry, &how, &config);
+}
+
+static void
+kpending_add(Relation rel, const KTopic *topic, KPendingPartition *entry, int64 timestamp,
+			 const uint8 *key, int32 key_len, const uint8 *value, int32 value_len,
+				const KRecordHeader *headers, int32 header_count)
+{
+	size_t		grows;
+	KBatchResult result;
+
+	grows = kbatch_builder_record_size(&entry->builder, timestamp, key, key_len,
+									   value, value_len, headers, header_count);
+	if (grows == 0 ||
+		(entry->codec == KCODEC_NONE && KBATCH_HEADER_SIZE + grows > entry->max_batch))
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("record is larger than the topic allows"),
+				 errdetail("It would take %zu bytes; the topic's max.message.bytes is %zu.",
+						   KBATCH_HEADER_SIZE + grows, entry->max_batch)));
+	if (entry->builder.record_count > 0 &&
+		kbatch_builder_size(&entry->builder) + grows > Min(KTABLE_BATCH_BYTES, entry->max_batch))
+		kpending_full(rel, topic, entry);
+
+	kpending_mark(entry, GetCurrentTransactionNestLevel());
+	result = kbatch_builder_append(&entry->builder, timestamp, key, key_len, value, value_len,
+								   headers, header_count);
+	if (result != KBATCH_OK)
+		kpending_failed(result);
+	kpending_account(entry);
+
+	/* A single large record shows here whether compression makes it fit. */
+	if (kbatch_builder_size(&entry->builder) > KTABLE_BATCH_BYTES)
+		kpending_full(rel, topic, entry);
 }
 
 KCodecType
@@ -447,11 +703,11 @@ ktable_pending_add(Relation rel, const KTopic *topic, const KTableRecord *record
 	kpending_settle(entry);
 	entry->codec = ktable_topic_codec(&topic->config);
 	entry->max_batch = topic->config.max_message_bytes;
-	kpending_append(entry, GetCurrentTransactionNestLevel(), record->timestamp,
-					record->key, record->key_len, record->value, record->value_len,
-					record->headers, record->header_count);
+	kpending_add(rel, topic, entry, record->timestamp,
+				 record->key, record->key_len, record->value, record->value_len,
+				 record->headers, record->header_count);
 	if (kpending_memory > (size_t) kguc_produce_buffer_size * 1024)
-		kpending_spill();
+		kpending_overflow();
 }
 
 /* ------------------------------------------------------------------------
@@ -551,181 +807,17 @@ ktable_pending_subxact_commit(int level)
  * ------------------------------------------------------------------------
  */
 
-void
-ktable_append_batches(Relation rel, int32 partition, KLogAppend *how, KLogBatch *batches, int n)
-{
-	KLogPartition *part = klog_attach(rel, partition, false);
-
-	(void) klog_lock(part, false);
-	while (n > 0)
-	{
-		int			done = 0;
-
-		switch (klog_append(rel, part, how, batches, n, &done, NULL))
-		{
-			case KLOG_OK:
-				batches += done;
-				n -= done;
-				break;
-
-			case KLOG_NO_EXTENT:
-				klog_unlock(part);
-				CHECK_FOR_INTERRUPTS();
-				(void) klog_grow(rel, false);
-				(void) klog_lock(part, false);
-				break;
-
-			case KLOG_OUT_OF_RANGE:
-				{
-					int64		end = klog_end_offset(part);
-
-					klog_unlock(part);
-					ereport(ERROR,
-							(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-							 errmsg("offset %lld of partition %d of topic table \"%s\" has been given already",
-									(long long) batches[0].base_offset, partition,
-									RelationGetRelationName(rel)),
-							 errdetail("The partition's next offset is %lld.", (long long) end),
-							 errhint("Leave the column \"offset\" out to have offsets assigned.")));
-					break;
-				}
-
-			case KLOG_FULL:
-				klog_unlock(part);
-				ereport(ERROR,
-						(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-						 errmsg("partition %d of topic table \"%s\" is full",
-								partition, RelationGetRelationName(rel))));
-				break;
-
-			default:
-				klog_unlock(part);
-				ereport(ERROR,
-						(errcode(ERRCODE_DATA_CORRUPTED),
-						 errmsg("could not append to partition %d of topic table \"%s\"",
-								partition, RelationGetRelationName(rel))));
-		}
-	}
-	klog_unlock(part);
-}
-
-static int
-kpending_compare(const void *a, const void *b)
-{
-	const KPendingKey *x = &(*(KPendingPartition *const *) a)->key;
-	const KPendingKey *y = &(*(KPendingPartition *const *) b)->key;
-
-	if (x->relid != y->relid)
-		return x->relid < y->relid ? -1 : 1;
-	if (x->partition != y->partition)
-		return x->partition < y->partition ? -1 : 1;
-	return 0;
-}
-
-static void
-kpending_append_partition(Relation rel, KPendingPartition *entry, KLogAppend *how,
-						  const KTopicConfig *config)
-{
-	KLogBatch	group[KPENDING_GROUP];
-	int			i = 0;
-
-	kpending_settle(entry);
-	kpending_finish(entry);
-	kpending_builder_drop(entry);
-
-	while (i < entry->nbatches)
-	{
-		int			first = i;
-		int			n = 0;
-		size_t		bytes = 0;
-
-		CHECK_FOR_INTERRUPTS();
-		while (i < entry->nbatches && n < KPENDING_GROUP && bytes < KPENDING_GROUP_BYTES)
-		{
-			KPendingBatch *batch = &entry->batches[i++];
-			KLogBatch  *out = &group[n++];
-
-			memset(out, 0, sizeof(*out));
-			out->data = kpending_load_batch(batch);
-			out->len = batch->len;
-			out->last_offset_delta = batch->records - 1;
-			out->max_timestamp = batch->max_timestamp;
-			if (config->log_append_time)
-			{
-				out->max_timestamp = ktable_timestamp_to_ms(GetCurrentTimestamp());
-				kbatch_set_max_timestamp(out->data, out->len, true, out->max_timestamp);
-			}
-			bytes += batch->len;
-		}
-		ktable_append_batches(rel, entry->key.partition, how, group, n);
-		for (int k = 0; k < n; k++)
-		{
-			pfree(group[k].data);
-			entry->batches[first + k].data = NULL;
-		}
-	}
-	entry->nbatches = 0;
-}
-
 /*
- * Appends everything.  Our caller still may fail the transaction: its batches then end up dead
- * in the log, their offsets taken.
+ * Appends everything that is left.  Our caller still may fail the transaction: its batches then end
+ * up dead in the log, their offsets taken.
  */
 void
 ktable_pending_commit(void)
 {
-	KPendingPartition **entries;
-	int			n = 0;
-	Relation	rel = NULL;
-	KLogAppend	how;
-	KTopicConfig config;
-
 	if (kpending_context == NULL)
 		return;
 	KSTOP("ktable-before-append");
-
-	entries = MemoryContextAlloc(kpending_context, sizeof(KPendingPartition *) * kpending_count);
-	for (KPendingPartition *entry = kpending_first; entry != NULL; entry = entry->next)
-	{
-		if (entry->nbatches > 0 || entry->builder.record_count > 0)
-			entries[n++] = entry;
-	}
-	qsort(entries, n, sizeof(KPendingPartition *), kpending_compare);
-
-	for (int i = 0; i < n; i++)
-	{
-		Oid			relid = entries[i]->key.relid;
-
-		if (rel == NULL || RelationGetRelid(rel) != relid)
-		{
-			const KTopic *topic;
-
-			if (rel != NULL)
-				relation_close(rel, NoLock);
-
-			/* Dropped by this same transaction, and its records with it? */
-			rel = try_relation_open(relid, RowExclusiveLock);
-			if (rel == NULL)
-				continue;
-			topic = ktopic_by_relid(relid, NULL);
-			if (topic != NULL)
-				config = topic->config;
-			else
-				ktopic_config_defaults(&config);
-			memset(&how, 0, sizeof(how));
-			how.leader_epoch = kepoch_current();
-			how.xid = GetTopTransactionId();
-			how.segment_bytes = config.segment_bytes;
-			how.segment_ms = config.segment_ms;
-			how.partitions = topic != NULL ? topic->partitions : 0;
-		}
-		kpending_append_partition(rel, entries[i], &how, &config);
-	}
-	if (rel != NULL)
-		relation_close(rel, NoLock);
-	if (kpending_file != NULL)
-		BufFileClose(kpending_file);
-	kpending_file = NULL;
+	kpending_append_all();
 	KSTOP("ktable-after-append");
 }
 

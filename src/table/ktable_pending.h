@@ -25,10 +25,6 @@ extern void ktable_pending_add(Relation rel, const KTopic *topic, const KTableRe
  */
 extern void ktable_pending_wrote(void);
 
-/* Appends n batches to a partition of a relation that is locked for it; ERROR if that fails. */
-extern void ktable_append_batches(Relation rel, int32 partition, KLogAppend *how,
-								  KLogBatch *batches, int n);
-
 /* The codec that batches of ours are stored with. */
 extern KCodecType ktable_topic_codec(const KTopicConfig *config);
 
