@@ -41,6 +41,9 @@ typedef struct Run
 	uint32		segno;			/* which of the relation's files that is */
 } Run;
 
+/* Of this process. Nothing but its file outlives an ERROR, and that until the next time. */
+static Run run = {.file = -1};
+
 static char *
 run_memory(void)
 {
@@ -72,21 +75,28 @@ set_clean(Buffer buffer)
 }
 
 static void
-run_open(Relation rel, Run *run)
+run_close(void)
 {
-	uint32		segno = run->first / RELSEG_SIZE;
+	if (run.file >= 0)
+		FileClose(run.file);
+	run.file = -1;
+}
+
+static void
+run_open(Relation rel)
+{
+	uint32		segno = run.first / RELSEG_SIZE;
 	char	   *base;
 	char	   *path;
 
-	if (run->file >= 0 && run->segno == segno)
+	if (run.file >= 0 && run.segno == segno)
 		return;
-	if (run->file >= 0)
-		FileClose(run->file);
+	run_close();
 	base = kcompat_relpath(rel->rd_locator, MAIN_FORKNUM);
 	path = segno > 0 ? psprintf("%s.%u", base, segno) : base;
-	run->segno = segno;
-	run->file = PathNameOpenFile(path, O_RDWR | PG_BINARY);
-	if (run->file < 0)
+	run.segno = segno;
+	run.file = PathNameOpenFile(path, O_RDWR | PG_BINARY);
+	if (run.file < 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not open file \"%s\": %m", path)));
@@ -94,24 +104,24 @@ run_open(Relation rel, Run *run)
 
 /* Writes the run, and lets go of its pages. */
 static void
-run_write(Relation rel, Run *run)
+run_write(Relation rel)
 {
 	char	   *memory = run_memory();
-	int			size = run->npages * BLCKSZ;
+	int			size = run.npages * BLCKSZ;
 	int			written;
 	FileTag		tag;
 
-	if (run->npages == 0)
+	if (run.npages == 0)
 		return;
-	run_open(rel, run);
-	for (int i = 0; i < run->npages; i++)
+	run_open(rel);
+	for (int i = 0; i < run.npages; i++)
 	{
-		memcpy(memory + i * BLCKSZ, BufferGetPage(run->buffer[i]), BLCKSZ);
-		PageSetChecksumInplace(memory + i * BLCKSZ, run->first + i);
+		memcpy(memory + i * BLCKSZ, BufferGetPage(run.buffer[i]), BLCKSZ);
+		PageSetChecksumInplace(memory + i * BLCKSZ, run.first + i);
 	}
 	errno = 0;
-	written = FileWrite(run->file, memory, size,
-						(off_t) (run->first % RELSEG_SIZE) * BLCKSZ,
+	written = FileWrite(run.file, memory, size,
+						(off_t) (run.first % RELSEG_SIZE) * BLCKSZ,
 						WAIT_EVENT_DATA_FILE_WRITE);
 	if (written != size)
 	{
@@ -121,24 +131,24 @@ run_write(Relation rel, Run *run)
 			errno = ENOSPC;
 		ereport(ERROR,
 				(errcode_for_file_access(),
-				 errmsg("could not write blocks %u..%u in file \"%s\": %m", run->first,
-						run->first + run->npages - 1, FilePathName(run->file)),
+				 errmsg("could not write blocks %u..%u in file \"%s\": %m", run.first,
+						run.first + run.npages - 1, FilePathName(run.file)),
 				 full ? errhint("Check free disk space.") : 0));
 	}
-	pgBufferUsage.shared_blks_written += run->npages;
+	pgBufferUsage.shared_blks_written += run.npages;
 
-	kcompat_sync_tag(&tag, rel->rd_locator, MAIN_FORKNUM, run->segno);
+	kcompat_sync_tag(&tag, rel->rd_locator, MAIN_FORKNUM, run.segno);
 	if (!RegisterSyncRequest(&tag, SYNC_REQUEST, false) &&
-		FileSync(run->file, WAIT_EVENT_DATA_FILE_SYNC) < 0)
+		FileSync(run.file, WAIT_EVENT_DATA_FILE_SYNC) < 0)
 		ereport(data_sync_elevel(ERROR),
 				(errcode_for_file_access(),
-				 errmsg("could not fsync file \"%s\": %m", FilePathName(run->file))));
-	for (int i = 0; i < run->npages; i++)
+				 errmsg("could not fsync file \"%s\": %m", FilePathName(run.file))));
+	for (int i = 0; i < run.npages; i++)
 	{
-		set_clean(run->buffer[i]);
-		UnlockReleaseBuffer(run->buffer[i]);
+		set_clean(run.buffer[i]);
+		UnlockReleaseBuffer(run.buffer[i]);
 	}
-	run->npages = 0;
+	run.npages = 0;
 }
 
 /*
@@ -154,8 +164,12 @@ klog_writeout(Relation rel, KLogPartition *part)
 	uint32		pageno;
 	uint32		end;
 	Buffer		buffer = InvalidBuffer; /* of the page before */
-	Run			run = {.file = -1};
 	int			n = 0;
+
+	/* an error may have ended the last time, and let go of its locks and pins */
+	run_close();
+	run.npages = 0;
+	run.first = 0;
 
 	LWLockAcquire(&part->lock, LW_SHARED);
 	segment = part->segment;
@@ -173,7 +187,7 @@ klog_writeout(Relation rel, KLogPartition *part)
 		if (run.npages == RUN_PAGES || block != run.first + run.npages ||
 			block % RELSEG_SIZE == 0)
 		{
-			run_write(rel, &run);
+			run_write(rel);
 			run.first = block;
 			CHECK_FOR_INTERRUPTS();
 		}
@@ -194,9 +208,8 @@ klog_writeout(Relation rel, KLogPartition *part)
 		}
 		run.buffer[run.npages++] = buffer;
 	}
-	run_write(rel, &run);
-	if (run.file >= 0)
-		FileClose(run.file);
+	run_write(rel);
+	run_close();
 
 	LWLockAcquire(&part->lock, LW_EXCLUSIVE);
 	if (part->segment == segment)
