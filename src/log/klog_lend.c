@@ -64,7 +64,8 @@ add(const KLogSpan *at, Page page, uint8 *data, Size len)
 	loan.total += len;
 	if (page != NULL)
 		loan.paged += len;
-	if (last != NULL && last->page == page && last->data + last->len == data)
+	/* fillers stay apart, even where one ends as the next begins: step_on() goes through one */
+	if (page != NULL && last != NULL && last->page == page && last->data + last->len == data)
 	{
 		last->len += len;
 		return;
