@@ -556,6 +556,9 @@ check_again(KRequest * req)
 
 		if (!find_topic(req, in, &topic, &error))
 		{
+			/* nobody knows for how long: other large batches do not wait for this one */
+			if (large_owner == req)
+				large_owner = NULL;
 			kapi_wait_retry(req, check_again);
 			return;
 		}
