@@ -143,7 +143,7 @@ want_advance(KApiConn * conn)
 static void
 conn_release(KApiConn * conn)
 {
-	if (!conn->gone || !dlist_is_empty(&conn->requests))
+	if (!conn->gone || conn->advancing || !dlist_is_empty(&conn->requests))
 		return;
 	if (conn->advance)
 		dlist_delete(&conn->advance_node);
@@ -154,10 +154,14 @@ void
 kapi_conn_closed(KApiConn * conn)
 {
 	dlist_mutable_iter iter;
+	bool		by_us = conn->closing;
 
 	conn->closing = true;
 
-	/* What has been received whole is appended: acks=0 has no other promise. */
+	/*
+	 * What has been received whole is appended: acks=0 has no other promise.  That goes for what
+	 * waits behind a request that is kept, too, as long as there is no error.
+	 */
 	if (kapi_produce_pending())
 		kapi_produce_flush();
 
@@ -166,6 +170,11 @@ kapi_conn_closed(KApiConn * conn)
 		KRequest   *req = dlist_container(KRequest, node, iter.cur);
 
 		if (req->state == KREQUEST_BEGUN && req->entry->keep != NULL && req->entry->keep(req))
+		{
+			conn->last_words = !by_us;
+			continue;
+		}
+		if (req->state == KREQUEST_QUEUED && conn->last_words && req->entry->key == KAPI_PRODUCE)
 			continue;
 		kapi_answer_none(req);
 	}
@@ -258,6 +267,7 @@ kapi_close(KRequest * req, const char *reason)
 		conn->closing = true;
 		kapi_io->close(conn->io_conn);
 	}
+	conn->last_words = false;
 	kapi_answer_none(req);
 }
 
@@ -576,9 +586,11 @@ may_begin(KRequest * req)
 	return false;
 }
 
+/* Begins requests of a connection as long as it may; frees one that is gone and has no more. */
 static void
 advance(KApiConn * conn)
 {
+	conn->advancing = true;
 	for (;;)
 	{
 		KRequest   *next = NULL;
@@ -600,20 +612,22 @@ advance(KApiConn * conn)
 			}
 		}
 		if (next == NULL)
-			return;
-		if (conn->closing)
+			break;
+		if (conn->closing && !conn->last_words)
 		{
 			kapi_answer_none(next);
 			continue;
 		}
 		if (!may_begin(next))
-			return;
+			break;
 		next->state = KREQUEST_BEGUN;
 		next->begun = kapi_now();
 		kapi_run(next, begin_step);
 		if (kapi_produce_is_full())
 			kapi_produce_flush();
 	}
+	conn->advancing = false;
+	conn_release(conn);
 }
 
 void

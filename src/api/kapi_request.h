@@ -38,6 +38,8 @@ struct KApiConn
 	bool		trusted;		/* io->trust() has been called */
 	bool		closing;		/* io->close() has been called: begin nothing more */
 	bool		gone;			/* kapi_conn_closed() has been called */
+	bool		last_words;		/* gone, but not for an error: its Produce requests are begun */
+	bool		advancing;		/* in advance(), which frees it if need be */
 	int			nparked;		/* requests that wait for something */
 	KFetchCache *fetch_cache;	/* kapi_fetch.c; NULL until the first fetch */
 	KApiStatSlot *stat;			/* kapi_stat.c; NULL: no room for now, or gone */
