@@ -40,7 +40,7 @@
 #define KPENDING_QUICK_MS		1000
 
 /* Early appends after which the flusher is sent for. */
-#define KPENDING_FLUSH_BYTES	(4 * 1024 * 1024)
+#define KPENDING_FLUSH_BYTES	(16 * 1024 * 1024)
 
 typedef struct KPendingMark
 {
