@@ -363,7 +363,11 @@ knet_close_after_answers(KConn *conn)
 	if (conn->nslots == 0 && conn->unsent == 0)
 		knet_conn_kill(conn, "by the broker");
 	else
+	{
 		knet_conn_interest(conn);
+		if (conn->hung_up)
+			knet_conn_watch(conn);
+	}
 }
 
 /*
@@ -434,6 +438,10 @@ knet_conn_balance(KConn *conn)
 		conn->in_ready = true;
 	}
 	knet_conn_interest(conn);
+
+	/* a pause that began anew after the last look at the deadline */
+	if (conn->hung_up && conn->paused != 0 && !conn->dead)
+		knet_conn_watch(conn);
 }
 
 /*
