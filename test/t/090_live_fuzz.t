@@ -12,6 +12,7 @@ use IO::Select;
 use IO::Socket::INET;
 use IPC::Run ();
 use KafkaPg;
+use List::Util 'max';
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time sleep);
@@ -27,8 +28,11 @@ my $timeout = $PostgreSQL::Test::Utils::timeout_default;
 # of catalogs and topics, codecs, one decoded request, and what malloc() keeps for the next time.
 my $budget_mb = 32;
 my $extra_mb = 96;
-# What a second round of the same may leave behind in a process, that the first did not.
+# What a round may leave behind in a process that no round before it did. malloc() does not always
+# give back what lies between other things, so one round may leave more than the one before; what
+# leaks is left by each.
 my $growth_mb = 16;
+my $rounds = 5;
 
 my $node = KafkaPg->broker('main', conf => <<CONF);
 kafka_pg.max_inflight_bytes = ${budget_mb}MB
@@ -140,7 +144,7 @@ my @pids = broker_pids();
 my @memory = (memory(@pids));
 
 # -------------------------------------------------------------------------------------------
-# Two rounds of the same
+# Two rounds of the same, and more while each leaves more behind
 # -------------------------------------------------------------------------------------------
 my $peak = 0;
 # A connection that is not read, because it waits for memory or behind a long Fetch, and has more to
@@ -156,8 +160,10 @@ sub unread
 }
 
 my $stays = 0;
-for my $round (1 .. 2)
+for my $round (1 .. $rounds)
 {
+	last if $round > 2 && $memory[-1] - max(@memory[ 1 .. $#memory - 1 ]) < $growth_mb;
+
 	my ($out, $err) = ('', '');
 	$say .= "mark fire $round\n";
 	my $fire = IPC::Run::start(
@@ -201,11 +207,12 @@ diag($_) for $heard =~ /^(.*acknowledged after.*)/mg;
 # Afterwards
 # -------------------------------------------------------------------------------------------
 is(workers(), $workers, 'no process was started anew');
-my $numbers = sprintf('%.0f MB before, %.0f MB at most, %.0f and %.0f MB after', $memory[0], $peak,
-	@memory[ 1, 2 ]);
+my $numbers = sprintf('%.0f MB before, %.0f MB at most, %s MB after', $memory[0], $peak,
+	join(', ', map { sprintf '%.0f', $_ } @memory[ 1 .. $#memory ]));
 diag("memory of a broker: $numbers");
 cmp_ok($peak, '<', $budget_mb + $extra_mb, "memory is bounded ($numbers)");
-cmp_ok($memory[2] - $memory[1], '<', $growth_mb, 'a second round does not add to it');
+cmp_ok($memory[-1] - max(@memory[ 1 .. $#memory - 1 ]), '<', $growth_mb,
+	'not every round adds to it');
 
 ok( $node->poll_query_until('postgres', <<'SQL'), 'no lock is left');
 SELECT count(*) = 0 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
