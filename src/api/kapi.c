@@ -101,21 +101,44 @@ kapi_attach(const KApiIo * io, int broker)
  * ------------------------------------------------------------------------
  */
 
+/* What kapi_conn_open() allocates. */
+typedef struct NewConn
+{
+	const KApiPeer *peer;
+	MemoryContext ctx;
+	KApiConn   *conn;
+} NewConn;
+
+static void
+new_conn(void *arg)
+{
+	NewConn    *new = arg;
+
+	new->ctx = AllocSetContextCreate(kapi_context, "kafka connection", ALLOCSET_SMALL_SIZES);
+	new->conn = MemoryContextAllocZero(new->ctx, sizeof(KApiConn));
+	new->conn->ctx = new->ctx;
+	new->conn->client = MemoryContextStrdup(new->ctx, new->peer->client);
+	new->conn->client_host = MemoryContextStrdup(new->ctx, new->peer->client_host);
+	new->conn->protocol = MemoryContextStrdup(new->ctx, new->peer->protocol);
+	new->conn->local_host = MemoryContextStrdup(new->ctx, new->peer->local_host);
+}
+
 KApiConn   *
 kapi_conn_open(void *io_conn, const KApiPeer * peer)
 {
-	MemoryContext ctx = AllocSetContextCreate(kapi_context, "kafka connection",
-											  ALLOCSET_SMALL_SIZES);
-	KApiConn   *conn = MemoryContextAllocZero(ctx, sizeof(KApiConn));
+	NewConn		new = {.peer = peer};
+	KApiConn   *conn;
 
+	if (!kapi_guard(new_conn, &new, "accepting a Kafka connection"))
+	{
+		if (new.ctx != NULL)
+			MemoryContextDelete(new.ctx);
+		return NULL;
+	}
+	conn = new.conn;
 	conn->io_conn = io_conn;
-	conn->ctx = ctx;
-	conn->client = MemoryContextStrdup(ctx, peer->client);
-	conn->client_host = MemoryContextStrdup(ctx, peer->client_host);
 	conn->client_port = peer->client_port;
 	conn->connected = GetCurrentTimestamp();
-	conn->protocol = MemoryContextStrdup(ctx, peer->protocol);
-	conn->local_host = MemoryContextStrdup(ctx, peer->local_host);
 	conn->local_port = peer->local_port;
 	dlist_init(&conn->requests);
 	kapi_stat_open(conn);
@@ -253,6 +276,17 @@ may_complain(void)
 	return count++ < MAX_COMPLAINTS;
 }
 
+/* No more requests are read; kapi_conn_closed() follows later. */
+static void
+close_conn(KApiConn * conn)
+{
+	if (!conn->closing)
+	{
+		conn->closing = true;
+		kapi_io->close(conn->io_conn);
+	}
+}
+
 void
 kapi_close(KRequest * req, const char *reason)
 {
@@ -262,11 +296,7 @@ kapi_close(KRequest * req, const char *reason)
 		ereport(LOG,
 				(errcode(ERRCODE_PROTOCOL_VIOLATION),
 				 errmsg("closing connection of Kafka client %s: %s", conn->client, reason)));
-	if (!conn->closing)
-	{
-		conn->closing = true;
-		kapi_io->close(conn->io_conn);
-	}
+	close_conn(conn);
 	conn->last_words = false;
 	kapi_answer_none(req);
 }
@@ -630,19 +660,67 @@ advance(KApiConn * conn)
 	conn_release(conn);
 }
 
+/* What kapi_conn_frame() allocates. */
+typedef struct NewRequest
+{
+	KStr		client_id;
+	MemoryContext ctx;
+	KRequest   *req;
+} NewRequest;
+
+static void
+new_request(void *arg)
+{
+	NewRequest *new = arg;
+	KStr	   *client_id;
+
+	new->ctx = AllocSetContextCreate(kapi_context, "kafka request", ALLOCSET_DEFAULT_SIZES);
+	new->req = MemoryContextAllocZero(new->ctx, sizeof(KRequest));
+	new->req->ctx = new->ctx;
+
+	/* For the log: bounded, printable, and not in the frame, which may be given back early. */
+	client_id = &new->req->client_id;
+	*client_id = new->client_id;
+	if (client_id->len > 0)
+	{
+		char	   *copy;
+
+		client_id->len = Min(client_id->len, MAX_CLIENT_ID);
+		copy = MemoryContextAlloc(new->ctx, client_id->len);
+		for (int i = 0; i < client_id->len; i++)
+		{
+			char		c = client_id->data[i];
+
+			copy[i] = c >= 32 && c <= 126 ? c : '?';
+		}
+		client_id->data = copy;
+	}
+}
+
 void
 kapi_conn_frame(KApiConn * conn, void *slot, uint8 *data, size_t len)
 {
-	MemoryContext ctx;
+	NewRequest	new = {0};
 	KRequest   *req;
 	KRequestFrame frame;
 	const char *err = NULL;
 	const char *problem = NULL;
 
-	ctx = AllocSetContextCreate(kapi_context, "kafka request", ALLOCSET_DEFAULT_SIZES);
-	req = MemoryContextAllocZero(ctx, sizeof(KRequest));
+	if (!kmsg_request_header_decode(data, len, &frame, &err))
+		problem = err;
+	else
+		new.client_id = frame.client_id;
+	if (!kapi_guard(new_request, &new, "receiving a Kafka request"))
+	{
+		if (new.ctx != NULL)
+			MemoryContextDelete(new.ctx);
+		conn->last_words = false;
+		close_conn(conn);
+		kapi_io->reply_none(slot);
+		return;
+	}
+	req = new.req;
 	req->conn = conn;
-	req->ctx = ctx;
 	req->slot = slot;
 	req->data = data;
 	req->len = len;
@@ -662,31 +740,13 @@ kapi_conn_frame(KApiConn * conn, void *slot, uint8 *data, size_t len)
 		kapi_io->trust(conn->io_conn);
 	}
 
-	if (!kmsg_request_header_decode(data, len, &frame, &err))
-		problem = err;
-	else
+	if (problem == NULL)
 	{
 		kapi_stat_request(conn, frame.client_id);
 		req->entry = kapi_entry(frame.api_key);
 		req->info = frame.api;
 		req->version = frame.api_version;
 		req->correlation_id = frame.correlation_id;
-		/* For the log: bounded, printable, and not in the frame, which may be given back early. */
-		req->client_id = frame.client_id;
-		if (frame.client_id.len > 0)
-		{
-			char	   *client_id;
-
-			req->client_id.len = Min(frame.client_id.len, MAX_CLIENT_ID);
-			client_id = MemoryContextAlloc(ctx, req->client_id.len);
-			for (int i = 0; i < req->client_id.len; i++)
-			{
-				char		c = frame.client_id.data[i];
-
-				client_id[i] = c >= 32 && c <= 126 ? c : '?';
-			}
-			req->client_id.data = client_id;
-		}
 		req->body_offset = frame.body;
 		if (req->entry == NULL)
 			problem = "it sent a request of an API that is not served";

@@ -145,6 +145,7 @@ typedef struct KApiIo
  */
 extern void kapi_attach(const KApiIo *io, int broker);
 
+/* NULL: out of memory, the connection has to be closed. */
 extern KApiConn *kapi_conn_open(void *conn, const KApiPeer *peer);
 
 /*

@@ -59,12 +59,16 @@ broker_opened(KConn *conn)
 	char		client[64];
 	char		local[64];
 	KApiPeer	peer = {.client = knet_conn_peer(conn), .protocol = "PLAINTEXT"};
+	KApiConn   *user;
 
 	peer.client_port = knet_conn_remote(conn, client, sizeof(client));
 	peer.client_host = client;
 	peer.local_port = knet_conn_local(conn, local, sizeof(local));
 	peer.local_host = local;
-	knet_conn_set_user(conn, kapi_conn_open(conn, &peer));
+	user = kapi_conn_open(conn, &peer);
+	knet_conn_set_user(conn, user);
+	if (user == NULL)
+		knet_close_after_answers(conn);
 }
 
 static void
@@ -76,7 +80,8 @@ broker_frame(KConn *conn, KNetSlot *slot, uint8 *data, size_t len)
 static void
 broker_closed(KConn *conn)
 {
-	kapi_conn_closed(knet_conn_user(conn));
+	if (knet_conn_user(conn) != NULL)
+		kapi_conn_closed(knet_conn_user(conn));
 }
 
 static void

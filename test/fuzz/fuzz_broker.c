@@ -350,8 +350,12 @@ broker_opened(KConn *conn)
 	KApiPeer	peer = {.client = "192.0.2.1:5",.client_host = "192.0.2.1",.client_port = 5,
 	.protocol = flags & BUSY ? "SASL_SSL" : "PLAINTEXT",.local_host = "127.0.0.1",
 	.local_port = 9092};
+	KApiConn   *user;
 
-	knet_conn_set_user(conn, kapi_conn_open(conn, &peer));
+	user = kapi_conn_open(conn, &peer);
+	knet_conn_set_user(conn, user);
+	if (user == NULL)
+		knet_close_after_answers(conn);
 }
 
 static void
@@ -379,7 +383,8 @@ broker_frame(KConn *conn, KNetSlot *slot, uint8 *data, size_t len)
 static void
 broker_closed(KConn *conn)
 {
-	kapi_conn_closed(knet_conn_user(conn));
+	if (knet_conn_user(conn) != NULL)
+		kapi_conn_closed(knet_conn_user(conn));
 }
 
 static void
