@@ -122,6 +122,31 @@ CREATE TABLE kafka.producer_snapshot (
 COMMENT ON TABLE kafka.producer_snapshot IS
   'what partitions know of idempotent producers, up to an offset: a start need not read all records';
 
+-- Members are what clients send: any bytes.  The row of the group itself has an empty member_id.
+CREATE TABLE kafka.group_state (
+  group_id text COLLATE "C",
+  member_id bytea,
+  data bytea NOT NULL,
+  PRIMARY KEY (group_id, member_id)
+) WITH (fillfactor = 70);
+COMMENT ON TABLE kafka.group_state IS
+  'consumer groups and their members, as they must be after a restart';
+REVOKE ALL ON kafka.group_state FROM PUBLIC;
+
+CREATE TABLE kafka.group_offset (
+  group_id text COLLATE "C",
+  topic_id uuid,
+  partition int,
+  "offset" bigint NOT NULL,
+  leader_epoch int NOT NULL DEFAULT -1,
+  metadata bytea NOT NULL DEFAULT '',
+  committed timestamptz NOT NULL DEFAULT now(),
+  expires timestamptz,
+  PRIMARY KEY (group_id, topic_id, partition)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE kafka.group_offset IS 'the offsets that consumer groups have committed';
+
+SELECT pg_extension_config_dump('kafka.group_offset', '');
 SELECT pg_extension_config_dump('kafka.topic', '');
 SELECT pg_extension_config_dump('kafka.partition', '');
 SELECT pg_extension_config_dump('kafka.producer_id_seq', '');

@@ -38,6 +38,8 @@ int			kguc_max_pending_appends;
 int			kguc_max_producer_ids;
 int			kguc_producer_id_expiration;
 int			kguc_max_fetch_sessions;
+int			kguc_max_groups;
+int			kguc_group_memory;
 int			kguc_produce_buffer_size;
 bool		kguc_test_ack_before_flush;
 int			kguc_test_fetch_session_age;
@@ -216,6 +218,18 @@ define_caps(void)
 							"Kafka's producer.id.expiration.ms.",
 							&kguc_producer_id_expiration, 24 * 60 * 60 * 1000, 1, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_pg.max_groups",
+							"Greatest number of consumer groups with members.",
+							"Committed offsets of other groups are only rows of a table.",
+							&kguc_max_groups, 1000, 1, 1000000,
+							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_pg.group_memory",
+							"Shared memory for the members of all consumer groups.",
+							NULL,
+							&kguc_group_memory, 64 * 1024, 1024, 4 * 1024 * 1024,
+							PGC_POSTMASTER, GUC_UNIT_KB,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("kafka_pg.produce_buffer_size",
 							"Memory for records that a transaction has produced, before they are put elsewhere.",

@@ -35,6 +35,8 @@ extern int	kguc_max_pending_appends;	/* start: of open Postgres transactions */
 extern int	kguc_max_producer_ids;	/* start: idempotent producers remembered */
 extern int	kguc_producer_id_expiration;	/* reload: ms after which an idle one is forgotten */
 extern int	kguc_max_fetch_sessions;	/* reload: in all brokers together */
+extern int	kguc_max_groups;	/* start: consumer groups with members */
+extern int	kguc_group_memory;	/* start: kB for all of them */
 extern int	kguc_produce_buffer_size;	/* user: kB of records a transaction keeps */
 
 /* For tests only: superuser, not shown by SHOW ALL */

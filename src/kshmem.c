@@ -10,6 +10,7 @@
 #include "storage/shmem.h"
 
 #include "api/kapi.h"
+#include "coord/kcoord.h"
 #include "kshmem.h"
 #include "kstop.h"
 #include "log/klog.h"
@@ -28,6 +29,7 @@ static const KShmemModule modules[] = {
 	{klog_shmem_size, klog_shmem_init},
 	{kepoch_shmem_size, kepoch_shmem_init},
 	{kproducer_shmem_size, kproducer_shmem_init},
+	{kcoord_shmem_size, kcoord_shmem_init},
 	{kapi_shmem_size, kapi_shmem_init},
 	{kworker_shmem_size, kworker_shmem_init},
 };

@@ -39,6 +39,21 @@
 #define Anum_node_rack			4
 #define Anum_node_leads			5
 
+/* kafka.group_state */
+#define Anum_group_state_group_id	1
+#define Anum_group_state_member_id	2
+#define Anum_group_state_data		3
+
+/* kafka.group_offset */
+#define Anum_group_offset_group_id		1
+#define Anum_group_offset_topic_id		2
+#define Anum_group_offset_partition		3
+#define Anum_group_offset_offset		4
+#define Anum_group_offset_leader_epoch	5
+#define Anum_group_offset_metadata		6
+#define Anum_group_offset_committed		7
+#define Anum_group_offset_expires		8
+
 /*
  * The access method kafka_log, which only a superuser can have made; InvalidOid: the extension is
  * not created.  All others below are InvalidOid then, too: a schema of the name "kafka"

@@ -1,0 +1,228 @@
+/*
+ * kcoord.h
+ *		Groups in the server: images in shared memory, rows and offsets in tables, answers between
+ *		brokers.  README.md says how an event goes from here to there and back.
+ *
+ * Nothing here waits for a lock that may be held for long; what would have to is told to be busy.
+ */
+#ifndef KCOORD_H
+#define KCOORD_H
+
+#include "access/xlogdefs.h"
+#include "storage/lockdefs.h"
+#include "utils/dsa.h"
+#include "utils/relcache.h"
+
+#include "group/kgroup.h"
+
+/* Longest ids of groups and members that are taken, bytes; Kafka has no bound. */
+#define KCOORD_ID_MAX		1024
+
+/* ------------------------------------------------------------------------
+ * Groups in shared memory: kcoord_table.c
+ * ------------------------------------------------------------------------
+ */
+typedef struct KCoordSlot KCoordSlot;
+
+extern Size kcoord_shmem_size(void);
+extern void kcoord_shmem_init(void);
+
+/*
+ * A broker process, once, before it serves: takes its number, and forgets what a predecessor of
+ * that number held.  May wait for other brokers' short locks.
+ */
+extern void kcoord_attach(int broker);
+
+/* The groups' rows have been read. */
+extern bool kcoord_loaded(void);
+
+/* Only the live broker of the lowest number reads rows and looks after deadlines. */
+extern bool kcoord_is_timekeeper(void);
+
+/* Milliseconds of the clock that all processes share. */
+extern int64 kcoord_now(void);
+
+/* A number that no request has had before. */
+extern uint64 kcoord_request_number(void);
+
+typedef enum KCoordLock
+{
+	KCOORD_LOCKED,
+	KCOORD_BUSY,				/* try again later */
+	KCOORD_NO_GROUP,			/* and "create" was not asked for */
+	KCOORD_NO_ROOM				/* for one more */
+} KCoordLock;
+
+/*
+ * Locks a group without waiting for its lock; a new one has an empty image.  kcoord_unlock() gives a group
+ * without an image and without a writer back.  Errors that are thrown in between let go of the lock.
+ */
+extern KCoordLock kcoord_lock(KStr group_id, bool create, KCoordSlot **slot);
+extern void kcoord_unlock(KCoordSlot *slot);
+
+/* The same by number, 0 <= i < kcoord_capacity(); KCOORD_NO_GROUP: no group there. */
+extern int	kcoord_capacity(void);
+extern KCoordLock kcoord_lock_number(int i, KCoordSlot **slot);
+extern int	kcoord_number(const KCoordSlot *slot);
+
+/* Of a locked group. */
+extern KStr kcoord_id(const KCoordSlot *slot);
+extern uint8 *kcoord_image(const KCoordSlot *slot, size_t *len);
+
+/* The image was touched in place: its deadline, if that is earlier now. */
+extern void kcoord_touched(KCoordSlot *slot);
+
+/*
+ * Which group a slot has, and how far its rows are durable; for those who wait for that.
+ * kcoord_is_durable() needs no lock; after it has said no the latch of this broker will be set.
+ */
+typedef struct KCoordVersion
+{
+	int			slot;
+	uint64		incarnation;
+	uint64		version;
+} KCoordVersion;
+
+extern KCoordVersion kcoord_version(const KCoordSlot *slot, uint64 version);
+extern bool kcoord_is_durable(const KCoordVersion *version);
+
+/*
+ * The end of an event on a locked group: a new image, and letters.  kcoord_prepare() makes room,
+ * false: there is none and nothing has happened.  Then write the image to change->image (if
+ * size is not 0), and kcoord_apply(), which cannot fail.
+ */
+typedef struct KCoordLetter KCoordLetter;
+
+typedef struct KCoordChange
+{
+	bool		has_image;		/* else the image stays */
+	size_t		size;
+	uint8	   *image;
+	dsa_pointer image_block;
+	int			nletters;
+	dsa_pointer *letters;		/* given by the caller, room for all */
+} KCoordChange;
+
+/* One answer for somebody else; "body" is encoded for the waiter's version. */
+typedef struct KCoordPost
+{
+	KGroupWaiter waiter;
+	uint64		version;
+	const void *body;
+	size_t		len;
+} KCoordPost;
+
+extern bool kcoord_prepare(KCoordSlot *slot, KCoordChange *change, const KCoordPost *posts,
+						   int nposts);
+extern void kcoord_apply(KCoordSlot *slot, KCoordChange *change);
+
+/* Make this broker the writer of a locked group's rows; false: it has one. */
+extern bool kcoord_become_writer(KCoordSlot *slot);
+extern bool kcoord_am_writer(const KCoordSlot *slot);
+
+/*
+ * Rows up to this version are durable, of a locked group that this broker writes.  False: there are newer
+ * ones, go on; else it is the writer no longer.
+ */
+extern bool kcoord_written(KCoordSlot *slot, uint64 version);
+
+/* Time: is a deadline due?  Milliseconds until the next one, -1: none. */
+extern bool kcoord_timer_take(void);
+extern void kcoord_timer_again(int64 deadline);
+extern int64 kcoord_deadline(int i);
+extern long kcoord_timeout(void);
+
+/* For who restores the rows. */
+extern void kcoord_set_loaded(void);
+
+/* ------------------------------------------------------------------------
+ * Answers from other brokers: kcoord_letter.c
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * The next letter to this broker: into the current memory context.  False: none.  The body is
+ * palloc'd.
+ */
+extern bool kcoord_receive(KCoordPost *post, KCoordVersion *version);
+
+/* ------------------------------------------------------------------------
+ * Rows: kcoord_row.c, kcoord_state.c.  In a transaction with an active snapshot.
+ * ------------------------------------------------------------------------
+ */
+typedef enum KCoordPut
+{
+	KCOORD_PUT,
+	KCOORD_PUT_BUSY				/* somebody is writing that row just now */
+} KCoordPut;
+
+/*
+ * Opens a table of ours and the index of its primary key; false: the extension is not there, or *busy.
+ */
+typedef struct KCoordTable
+{
+	Relation	rel;
+	Relation	index;
+} KCoordTable;
+
+extern bool kcoord_table_open(const char *name, const char *index, LOCKMODE mode,
+							  KCoordTable *table, bool *busy);
+extern void kcoord_table_close(KCoordTable *table);
+
+/*
+ * Inserts a row, or updates the one with the same key: the first nkeys columns, which are the primary
+ * key in this order and have the given equality functions.
+ */
+extern KCoordPut kcoord_row_put(KCoordTable *table, Datum *values, bool *nulls, int nkeys,
+								const Oid *equal);
+
+/* Deletes all rows with that beginning of the key. */
+extern KCoordPut kcoord_row_delete(KCoordTable *table, Datum *values, int nkeys,
+								   const Oid *equal);
+
+/* Makes a text or bytea of bytes. */
+extern Datum kcoord_varlena(const void *data, int len);
+
+/* Writes rows of kgroup_rows(); table: kafka.group_state. */
+extern bool kcoord_state_open(KCoordTable *table, LOCKMODE mode, bool *busy);
+extern KCoordPut kcoord_state_write(KCoordTable *table, KStr group_id, const KGroupRow *rows,
+									int count);
+
+/*
+ * Reads all rows, and calls back for each group with all of its rows.  False: *busy, or the
+ * extension is not there.
+ */
+typedef void (*KCoordLoad) (void *arg, KStr group_id, const KGroupRow *rows, int count);
+extern bool kcoord_state_load(KCoordLoad load, void *arg, bool *busy);
+
+/* ------------------------------------------------------------------------
+ * Committed offsets: kcoord_offset.c
+ * ------------------------------------------------------------------------
+ */
+typedef struct KCoordOffset
+{
+	KUuid		topic_id;
+	int32		partition;
+	int64		offset;
+	int32		leader_epoch;	/* -1: none */
+	KStr		metadata;
+	int64		commit_ms;		/* since 1970 */
+	int64		expire_ms;		/* -1: none */
+} KCoordOffset;
+
+extern bool kcoord_offset_open(KCoordTable *table, LOCKMODE mode, bool *busy);
+extern KCoordPut kcoord_offset_put(KCoordTable *table, KStr group_id, const KCoordOffset *offset);
+
+/*
+ * One offset, or all of a group, in the current memory context.  *lsn becomes the greatest LSN that
+ * must be durable before somebody is told.
+ */
+extern bool kcoord_offset_get(KCoordTable *table, KStr group_id, const KUuid *topic_id,
+							  int32 partition, KCoordOffset *offset, XLogRecPtr *lsn);
+extern int	kcoord_offset_list(KCoordTable *table, KStr group_id, KCoordOffset **offsets,
+							   XLogRecPtr *lsn);
+
+/* Deletes all offsets of a group. */
+extern KCoordPut kcoord_offset_delete_all(KCoordTable *table, KStr group_id);
+
+#endif							/* KCOORD_H */

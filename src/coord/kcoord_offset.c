@@ -1,0 +1,160 @@
+/*
+ * kcoord_offset.c
+ *		kafka.group_offset: the offsets that groups have committed.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/transam.h"
+#include "common/int.h"
+#include "datatype/timestamp.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/uuid.h"
+
+#include "coord/kcoord.h"
+#include "topic/kcatalog.h"
+
+#define NCOLUMNS	Anum_group_offset_expires
+
+static const Oid equal[] = {F_TEXTEQ, F_UUID_EQ, F_INT4EQ};
+
+static const int64 epoch_ms = ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)) *
+	SECS_PER_DAY * 1000;
+
+static TimestampTz
+from_ms(int64 ms)
+{
+	TimestampTz t;
+
+	if (pg_sub_s64_overflow(ms, epoch_ms, &ms) || pg_mul_s64_overflow(ms, 1000, &t) ||
+		!IS_VALID_TIMESTAMP(t))
+		return DT_NOEND;
+	return t;
+}
+
+static int64
+to_ms(TimestampTz t)
+{
+	return t / 1000 + epoch_ms;
+}
+
+bool
+kcoord_offset_open(KCoordTable *table, LOCKMODE mode, bool *busy)
+{
+	return kcoord_table_open("group_offset", "group_offset_pkey", mode, table, busy);
+}
+
+static Datum
+uuid_datum(const KUuid *id)
+{
+	pg_uuid_t  *uuid = palloc_object(pg_uuid_t);
+
+	memcpy(uuid->data, id->b, UUID_LEN);
+	return UUIDPGetDatum(uuid);
+}
+
+KCoordPut
+kcoord_offset_put(KCoordTable *table, KStr group_id, const KCoordOffset *offset)
+{
+	Datum		values[NCOLUMNS];
+	bool		nulls[NCOLUMNS] = {false};
+
+	values[Anum_group_offset_group_id - 1] = kcoord_varlena(group_id.data, group_id.len);
+	values[Anum_group_offset_topic_id - 1] = uuid_datum(&offset->topic_id);
+	values[Anum_group_offset_partition - 1] = Int32GetDatum(offset->partition);
+	values[Anum_group_offset_offset - 1] = Int64GetDatum(offset->offset);
+	values[Anum_group_offset_leader_epoch - 1] = Int32GetDatum(offset->leader_epoch);
+	values[Anum_group_offset_metadata - 1] = kcoord_varlena(offset->metadata.data,
+															offset->metadata.len);
+	values[Anum_group_offset_committed - 1] = TimestampTzGetDatum(from_ms(offset->commit_ms));
+	nulls[Anum_group_offset_expires - 1] = offset->expire_ms < 0;
+	values[Anum_group_offset_expires - 1] = nulls[Anum_group_offset_expires - 1] ? (Datum) 0 :
+		TimestampTzGetDatum(from_ms(offset->expire_ms));
+	return kcoord_row_put(table, values, nulls, lengthof(equal), equal);
+}
+
+KCoordPut
+kcoord_offset_delete_all(KCoordTable *table, KStr group_id)
+{
+	Datum		group = kcoord_varlena(group_id.data, group_id.len);
+
+	return kcoord_row_delete(table, &group, 1, equal);
+}
+
+static void
+read_row(TupleDesc desc, HeapTuple tuple, KCoordOffset *offset, XLogRecPtr *lsn)
+{
+	Datum		values[NCOLUMNS];
+	bool		nulls[NCOLUMNS];
+	struct varlena *metadata;
+	char	   *copy;
+	TransactionId xmin = HeapTupleHeaderGetXmin(tuple->t_data);
+
+	heap_deform_tuple(tuple, desc, values, nulls);
+	memcpy(offset->topic_id.b, DatumGetUUIDP(values[Anum_group_offset_topic_id - 1])->data,
+		   UUID_LEN);
+	offset->partition = DatumGetInt32(values[Anum_group_offset_partition - 1]);
+	offset->offset = DatumGetInt64(values[Anum_group_offset_offset - 1]);
+	offset->leader_epoch = DatumGetInt32(values[Anum_group_offset_leader_epoch - 1]);
+	metadata = PG_DETOAST_DATUM_PACKED(values[Anum_group_offset_metadata - 1]);
+	offset->metadata.len = (int32) VARSIZE_ANY_EXHDR(metadata);
+	copy = palloc(Max(offset->metadata.len, 1));
+	memcpy(copy, VARDATA_ANY(metadata), offset->metadata.len);
+	offset->metadata.data = copy;
+	offset->commit_ms = to_ms(DatumGetTimestampTz(values[Anum_group_offset_committed - 1]));
+	offset->expire_ms = nulls[Anum_group_offset_expires - 1] ? -1 :
+		to_ms(DatumGetTimestampTz(values[Anum_group_offset_expires - 1]));
+	if (TransactionIdIsNormal(xmin))
+		*lsn = Max(*lsn, TransactionIdGetCommitLSN(xmin));
+}
+
+bool
+kcoord_offset_get(KCoordTable *table, KStr group_id, const KUuid *topic_id, int32 partition,
+				  KCoordOffset *offset, XLogRecPtr *lsn)
+{
+	Datum		values[] = {
+		kcoord_varlena(group_id.data, group_id.len), uuid_datum(topic_id), Int32GetDatum(partition)
+	};
+	ScanKeyData keys[lengthof(equal)];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	for (int i = 0; i < (int) lengthof(equal); i++)
+		ScanKeyInit(&keys[i], i + 1, BTEqualStrategyNumber, equal[i], values[i]);
+	scan = systable_beginscan(table->rel, RelationGetRelid(table->index), true,
+							  GetActiveSnapshot(), lengthof(equal), keys);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		read_row(RelationGetDescr(table->rel), tuple, offset, lsn);
+	systable_endscan(scan);
+	return HeapTupleIsValid(tuple);
+}
+
+int
+kcoord_offset_list(KCoordTable *table, KStr group_id, KCoordOffset **offsets, XLogRecPtr *lsn)
+{
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	int			n = 0;
+	int			room = 16;
+
+	*offsets = palloc_array(KCoordOffset, room);
+	ScanKeyInit(&key, Anum_group_offset_group_id, BTEqualStrategyNumber, F_TEXTEQ,
+				kcoord_varlena(group_id.data, group_id.len));
+	scan = systable_beginscan_ordered(table->rel, table->index, GetActiveSnapshot(), 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
+	{
+		if (n == room)
+		{
+			room *= 2;
+			*offsets = repalloc_array(*offsets, KCoordOffset, room);
+		}
+		read_row(RelationGetDescr(table->rel), tuple, &(*offsets)[n++], lsn);
+	}
+	systable_endscan_ordered(scan);
+	return n;
+}

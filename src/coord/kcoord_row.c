@@ -1,0 +1,195 @@
+/*
+ * kcoord_row.c
+ *		Rows of our own tables, written without waiting for anybody.
+ *
+ * An ordinary upsert waits for the transaction that has locked the row, or is just inserting one
+ * with the same key.  A broker must not; README.md says how it is done here.  The tables have one
+ * index, their primary key's, and nothing that an executor would have to look after.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/index.h"
+#include "catalog/pg_collation.h"
+#include "storage/lmgr.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "coord/kcoord.h"
+#include "topic/kcatalog.h"
+
+#define MAX_KEYS	3
+
+Datum
+kcoord_varlena(const void *data, int len)
+{
+	bytea	   *result = palloc(Max(len, 0) + VARHDRSZ);
+
+	SET_VARSIZE(result, Max(len, 0) + VARHDRSZ);
+	if (len > 0)
+		memcpy(VARDATA(result), data, len);
+	return PointerGetDatum(result);
+}
+
+bool
+kcoord_table_open(const char *name, const char *index, LOCKMODE mode, KCoordTable *table,
+				  bool *busy)
+{
+	Oid			relid = kcatalog_relation(name);
+	Oid			index_id = kcatalog_relation(index);
+	List	   *indexes;
+
+	*busy = false;
+	if (!OidIsValid(relid) || !OidIsValid(index_id))
+		return false;
+	if (!ConditionalLockRelationOid(relid, mode) || !ConditionalLockRelationOid(index_id, mode))
+	{
+		*busy = true;
+		return false;
+	}
+	/* The locks may have come after a DROP EXTENSION. */
+	table->rel = try_table_open(relid, NoLock);
+	if (table->rel == NULL)
+		return false;
+	indexes = RelationGetIndexList(table->rel);
+	if (list_length(indexes) != 1 || linitial_oid(indexes) != index_id)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" has other indexes than its primary key", name),
+				 errhint("Drop them: brokers maintain the primary key only.")));
+	list_free(indexes);
+	table->index = index_open(index_id, NoLock);
+	return true;
+}
+
+void
+kcoord_table_close(KCoordTable *table)
+{
+	index_close(table->index, NoLock);
+	table_close(table->rel, NoLock);
+}
+
+/* Conditions for the first nkeys columns. */
+static void
+make_keys(ScanKeyData *keys, const Datum *values, int nkeys, const Oid *equal)
+{
+	Assert(nkeys <= MAX_KEYS);
+	for (int i = 0; i < nkeys; i++)
+		ScanKeyInit(&keys[i], i + 1, BTEqualStrategyNumber, equal[i], values[i]);
+}
+
+/* Is somebody else writing the row that the scan has just returned? */
+static bool
+in_progress(const SnapshotData *dirty)
+{
+	return TransactionIdIsValid(dirty->xmin) || TransactionIdIsValid(dirty->xmax);
+}
+
+static bool
+insert_entry(KCoordTable *table, HeapTuple tuple, Datum *values, bool *nulls)
+{
+	IndexInfo  *info = BuildIndexInfo(table->index);
+	bool		unique;
+
+	unique = index_insert(table->index, values, nulls, &tuple->t_self, table->rel,
+						  UNIQUE_CHECK_PARTIAL, false, info);
+	pfree(info);
+	return unique;
+}
+
+static KCoordPut
+insert(KCoordTable *table, Datum *values, bool *nulls)
+{
+	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(table->rel), values, nulls);
+	bool		unique;
+
+	simple_heap_insert(table->rel, tuple);
+	unique = insert_entry(table, tuple, values, nulls);
+	if (!unique)
+	{
+		/* Somebody inserts the same key at this very moment; our row never was. */
+		CommandCounterIncrement();
+		simple_heap_delete(table->rel, &tuple->t_self);
+	}
+	heap_freetuple(tuple);
+	return unique ? KCOORD_PUT : KCOORD_PUT_BUSY;
+}
+
+static KCoordPut
+update(KCoordTable *table, ItemPointer tid, Datum *values, bool *nulls)
+{
+	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(table->rel), values, nulls);
+	TM_FailureData failure;
+	LockTupleMode lockmode;
+	TM_Result	result;
+
+	result = heap_update(table->rel, tid, tuple, GetCurrentCommandId(true), InvalidSnapshot, false,
+						 &failure, &lockmode);
+	/* Our own update of the same version: its entry must be there, whatever it finds besides. */
+	if (result == TM_Ok && !HeapTupleIsHeapOnly(tuple))
+		(void) insert_entry(table, tuple, values, nulls);
+	heap_freetuple(tuple);
+	return result == TM_Ok ? KCOORD_PUT : KCOORD_PUT_BUSY;
+}
+
+KCoordPut
+kcoord_row_put(KCoordTable *table, Datum *values, bool *nulls, int nkeys, const Oid *equal)
+{
+	ScanKeyData keys[MAX_KEYS];
+	SnapshotData dirty;
+	SysScanDesc scan;
+	HeapTuple	old;
+	ItemPointerData tid;
+	bool		busy = false;
+
+	/* what this transaction has written before is to be seen, and may be updated again */
+	CommandCounterIncrement();
+	InitDirtySnapshot(dirty);
+	make_keys(keys, values, nkeys, equal);
+	scan = systable_beginscan(table->rel, RelationGetRelid(table->index), true, &dirty, nkeys,
+							  keys);
+	old = systable_getnext(scan);
+	if (HeapTupleIsValid(old))
+	{
+		busy = in_progress(&dirty);
+		tid = old->t_self;
+	}
+	systable_endscan(scan);
+	if (busy)
+		return KCOORD_PUT_BUSY;
+	if (HeapTupleIsValid(old))
+		return update(table, &tid, values, nulls);
+	return insert(table, values, nulls);
+}
+
+KCoordPut
+kcoord_row_delete(KCoordTable *table, Datum *values, int nkeys, const Oid *equal)
+{
+	ScanKeyData keys[MAX_KEYS];
+	SnapshotData dirty;
+	SysScanDesc scan;
+	HeapTuple	old;
+	KCoordPut	result = KCOORD_PUT;
+
+	CommandCounterIncrement();
+	InitDirtySnapshot(dirty);
+	make_keys(keys, values, nkeys, equal);
+	scan = systable_beginscan(table->rel, RelationGetRelid(table->index), true, &dirty, nkeys,
+							  keys);
+	while (result == KCOORD_PUT && HeapTupleIsValid(old = systable_getnext(scan)))
+	{
+		TM_FailureData failure;
+
+		if (in_progress(&dirty) ||
+			heap_delete(table->rel, &old->t_self, GetCurrentCommandId(true), InvalidSnapshot,
+						false, &failure, false) != TM_Ok)
+			result = KCOORD_PUT_BUSY;
+	}
+	systable_endscan(scan);
+	return result;
+}
