@@ -94,6 +94,8 @@ kapi_attach(const KApiIo * io, int broker)
 										 ALLOCSET_DEFAULT_SIZES);
 	kapi_wait_init();
 	kapi_stat_attach();
+	if (!kapi_standby)
+		kapi_group_attach();
 }
 
 /* ------------------------------------------------------------------------
@@ -792,7 +794,8 @@ flush_step(void *arg)
 {
 	/* a test that acknowledges what is not flushed keeps the flusher from its work, not us */
 	bool		idle = *(bool *) arg && !kguc_test_ack_before_flush;
-	XLogRecPtr	lsn = Max(kapi_wait_greatest_lsn(), kapi_produce_lsn());
+	XLogRecPtr	lsn = Max(kapi_wait_greatest_lsn(),
+								  Max(kapi_produce_lsn(), kapi_group_lsn()));
 	XLogRecPtr	flushed = klog_flushed_lsn();
 
 	if (XLogRecPtrIsInvalid(lsn) || lsn <= klog_durable_lsn())
@@ -815,7 +818,7 @@ kapi_turn_end(int64 now_ms, bool idle)
 {
 	bool		again = true;
 	long		timeout;
-	long		retry;
+	long		others[2];
 
 	turn_now = now_ms;
 	for (int round = 0; again && round < MAX_ROUNDS; round++)
@@ -823,6 +826,8 @@ kapi_turn_end(int64 now_ms, bool idle)
 		again = false;
 		if (kapi_produce_pending())
 			kapi_produce_flush();
+		if (kapi_group_turn())
+			again = true;
 		if (!kapi_guard(flush_step, &idle, "flushing WAL"))
 			again = true;
 		if (kapi_wait_wake(round == 0))
@@ -838,8 +843,14 @@ kapi_turn_end(int64 now_ms, bool idle)
 	if (again)
 		return 0;
 	timeout = kapi_wait_timeout();
-	retry = kapi_produce_timeout();
-	return timeout < 0 ? retry : retry < 0 ? timeout : Min(timeout, retry);
+	others[0] = kapi_produce_timeout();
+	others[1] = kapi_group_timeout();
+	for (int i = 0; i < (int) lengthof(others); i++)
+	{
+		if (others[i] >= 0 && (timeout < 0 || others[i] < timeout))
+			timeout = others[i];
+	}
+	return timeout;
 }
 
 void

@@ -397,6 +397,35 @@ extern void kapi_describe_configs_fail(KRequest *req, int16 error);
 extern void kapi_init_producer_id(KRequest *req);
 extern void kapi_init_producer_id_fail(KRequest *req, int16 error);
 
+extern void kapi_join_group(KRequest *req);
+extern void kapi_join_group_fail(KRequest *req, int16 error);
+extern void kapi_sync_group(KRequest *req);
+extern void kapi_sync_group_fail(KRequest *req, int16 error);
+extern void kapi_heartbeat(KRequest *req);
+extern void kapi_heartbeat_fail(KRequest *req, int16 error);
+extern void kapi_leave_group(KRequest *req);
+extern void kapi_leave_group_fail(KRequest *req, int16 error);
+extern void kapi_group_end(KRequest *req);
+extern void kapi_offset_commit(KRequest *req);
+extern void kapi_offset_commit_fail(KRequest *req, int16 error);
+extern void kapi_offset_commit_end(KRequest *req);
+extern void kapi_offset_fetch(KRequest *req);
+extern void kapi_offset_fetch_fail(KRequest *req, int16 error);
+
+/* kapi_group_turn.c, once in a process that serves groups: takes its part in them. */
+extern void kapi_group_attach(void);
+
+/*
+ * What groups need of a turn: answers from other brokers, deadlines, rows, offsets.  True: there
+ * was
+ * something.  Ends the turn's transaction, if it writes.
+ */
+extern bool kapi_group_turn(void);
+
+/* End of the last commit that groups wait for; milliseconds until something is due, -1: never. */
+extern XLogRecPtr kapi_group_lsn(void);
+extern long kapi_group_timeout(void);
+
 /* kapi_produce.c: appends what is collected, as far as locks are free. */
 extern void kapi_produce_flush(void);
 

@@ -54,8 +54,10 @@ typedef enum KCoordLock
 } KCoordLock;
 
 /*
- * Locks a group without waiting for its lock; a new one has an empty image.  kcoord_unlock() gives a group
- * without an image and without a writer back.  Errors that are thrown in between let go of the lock.
+ * Locks a group without waiting for its lock; a new one has an empty image.  kcoord_unlock()
+ * gives a group
+ * without an image and without a writer back.  Errors that are thrown in between let go of the
+ * lock.
  */
 extern KCoordLock kcoord_lock(KStr group_id, bool create, KCoordSlot **slot);
 extern void kcoord_unlock(KCoordSlot *slot);
@@ -121,7 +123,8 @@ extern bool kcoord_become_writer(KCoordSlot *slot);
 extern bool kcoord_am_writer(const KCoordSlot *slot);
 
 /*
- * Rows up to this version are durable, of a locked group that this broker writes.  False: there are newer
+ * Rows up to this version are durable, of a locked group that this broker writes.  False: there
+ * are newer
  * ones, go on; else it is the writer no longer.
  */
 extern bool kcoord_written(KCoordSlot *slot, uint64 version);
@@ -157,7 +160,8 @@ typedef enum KCoordPut
 } KCoordPut;
 
 /*
- * Opens a table of ours and the index of its primary key; false: the extension is not there, or *busy.
+ * Opens a table of ours and the index of its primary key; false: the extension is not there, or
+ * *busy.
  */
 typedef struct KCoordTable
 {
@@ -170,7 +174,8 @@ extern bool kcoord_table_open(const char *name, const char *index, LOCKMODE mode
 extern void kcoord_table_close(KCoordTable *table);
 
 /*
- * Inserts a row, or updates the one with the same key: the first nkeys columns, which are the primary
+ * Inserts a row, or updates the one with the same key: the first nkeys columns, which are the
+ * primary
  * key in this order and have the given equality functions.
  */
 extern KCoordPut kcoord_row_put(KCoordTable *table, Datum *values, bool *nulls, int nkeys,

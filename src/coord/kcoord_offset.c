@@ -12,6 +12,7 @@
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "coord/kcoord.h"
@@ -19,7 +20,7 @@
 
 #define NCOLUMNS	Anum_group_offset_expires
 
-static const Oid equal[] = {F_TEXTEQ, F_UUID_EQ, F_INT4EQ};
+static const Oid key_equal[] = {F_TEXTEQ, F_UUID_EQ, F_INT4EQ};
 
 static const int64 epoch_ms = ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)) *
 	SECS_PER_DAY * 1000;
@@ -73,7 +74,7 @@ kcoord_offset_put(KCoordTable *table, KStr group_id, const KCoordOffset *offset)
 	nulls[Anum_group_offset_expires - 1] = offset->expire_ms < 0;
 	values[Anum_group_offset_expires - 1] = nulls[Anum_group_offset_expires - 1] ? (Datum) 0 :
 		TimestampTzGetDatum(from_ms(offset->expire_ms));
-	return kcoord_row_put(table, values, nulls, lengthof(equal), equal);
+	return kcoord_row_put(table, values, nulls, lengthof(key_equal), key_equal);
 }
 
 KCoordPut
@@ -81,7 +82,7 @@ kcoord_offset_delete_all(KCoordTable *table, KStr group_id)
 {
 	Datum		group = kcoord_varlena(group_id.data, group_id.len);
 
-	return kcoord_row_delete(table, &group, 1, equal);
+	return kcoord_row_delete(table, &group, 1, key_equal);
 }
 
 static void
@@ -118,14 +119,14 @@ kcoord_offset_get(KCoordTable *table, KStr group_id, const KUuid *topic_id, int3
 	Datum		values[] = {
 		kcoord_varlena(group_id.data, group_id.len), uuid_datum(topic_id), Int32GetDatum(partition)
 	};
-	ScanKeyData keys[lengthof(equal)];
+	ScanKeyData keys[lengthof(key_equal)];
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
-	for (int i = 0; i < (int) lengthof(equal); i++)
-		ScanKeyInit(&keys[i], i + 1, BTEqualStrategyNumber, equal[i], values[i]);
+	for (int i = 0; i < (int) lengthof(key_equal); i++)
+		ScanKeyInit(&keys[i], i + 1, BTEqualStrategyNumber, key_equal[i], values[i]);
 	scan = systable_beginscan(table->rel, RelationGetRelid(table->index), true,
-							  GetActiveSnapshot(), lengthof(equal), keys);
+							  GetActiveSnapshot(), lengthof(key_equal), keys);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 		read_row(RelationGetDescr(table->rel), tuple, offset, lsn);

@@ -14,7 +14,7 @@
 #include "coord/kcoord.h"
 #include "topic/kcatalog.h"
 
-static const Oid equal[] = {F_TEXTEQ, F_BYTEAEQ};
+static const Oid key_equal[] = {F_TEXTEQ, F_BYTEAEQ};
 
 bool
 kcoord_state_open(KCoordTable *table, LOCKMODE mode, bool *busy)
@@ -38,11 +38,11 @@ kcoord_state_write(KCoordTable *table, KStr group_id, const KGroupRow *rows, int
 		values[Anum_group_state_member_id - 1] = kcoord_varlena(row->member_id.data,
 																row->member_id.len);
 		if (row->data.len < 0)
-			put = kcoord_row_delete(table, values, all ? 1 : lengthof(equal), equal);
+			put = kcoord_row_delete(table, values, all ? 1 : lengthof(key_equal), key_equal);
 		else
 		{
 			values[Anum_group_state_data - 1] = kcoord_varlena(row->data.data, row->data.len);
-			put = kcoord_row_put(table, values, nulls, lengthof(equal), equal);
+			put = kcoord_row_put(table, values, nulls, lengthof(key_equal), key_equal);
 		}
 		if (put != KCOORD_PUT)
 			return put;

@@ -500,7 +500,10 @@ kcoord_touched(KCoordSlot *slot)
 	int64		deadline = PG_INT64_MAX;
 
 	if (image != NULL && kgroup_image_summary(image, len, &summary))
+	{
 		deadline = summary.next_deadline;
+		pg_atomic_write_u64(&slot->durable, summary.durable);
+	}
 	pg_atomic_write_u64(&slot->deadline, deadline);
 	if (deadline != PG_INT64_MAX)
 		kcoord_timer_again(deadline);

@@ -1,0 +1,76 @@
+/*
+ * kapi_group.h
+ *		Requests of consumer groups: events on groups, and what a turn does for them.
+ *		For src/api only.  src/coord/README.md says how an event goes.
+ */
+#ifndef KAPI_GROUP_H
+#define KAPI_GROUP_H
+
+#include "api/kapi_request.h"
+#include "coord/kcoord.h"
+
+/* ------------------------------------------------------------------------
+ * Events: kapi_group.c
+ * ------------------------------------------------------------------------
+ */
+
+/* An environment, and the memory that it gives. */
+typedef struct KGroupWork
+{
+	KGroupEnv	env;
+	KArena		arena;
+	MemoryContext ctx;			/* a child of the one that was current */
+} KGroupWork;
+
+/*
+ * Makes an environment; false: the catalog of topics is locked, try again later.  It is good until
+ * the turn's end.
+ */
+extern bool kapi_group_work(KGroupWork *work);
+extern void kapi_group_work_end(KGroupWork *work);
+
+/* NONE, or what is wrong with the id, or that groups are not there yet. */
+extern int16 kapi_group_check(KStr group_id);
+
+/*
+ * The end of an event on a locked group (slot NULL: one that does not exist): writes the new image
+ * and sends all answers but the one to the request of this number, which becomes *own, if it is
+ * there. False: no room; nothing has happened.  Unlocks.
+ */
+extern bool kapi_group_finish(KGroupWork *work, KCoordSlot *slot, KGroup *g, KGroupResult result,
+							  uint64 number, const KGroupAnswer **own, KCoordVersion *version);
+
+/* An answer from another request's event, or another broker. */
+extern void kapi_group_delivered(const KCoordPost *post, const KCoordVersion *version);
+
+extern void kapi_group_requests_init(void);
+
+/* ------------------------------------------------------------------------
+ * Commits of offsets: kapi_group_offset.c
+ * ------------------------------------------------------------------------
+ */
+
+/* Is one to be written now?  Milliseconds until one is, -1: none. */
+extern bool kapi_commits_pending(void);
+extern long kapi_commits_timeout(void);
+
+/*
+ * Writes them, in the transaction of kapi_group_turn(), which then tells whether it has committed,
+ * and its LSN.
+ */
+extern void kapi_commits_write(void);
+extern void kapi_commits_written(XLogRecPtr lsn);
+extern void kapi_commits_failed(void);
+
+/* ------------------------------------------------------------------------
+ * The turn: kapi_group_turn.c
+ * ------------------------------------------------------------------------
+ */
+
+/* This broker has become the writer of the rows of a group. */
+extern void kapi_group_must_write(int slot);
+
+/* The groups of the server are there, and this process has forgotten its predecessor's. */
+extern bool kapi_group_ready(void);
+
+#endif							/* KAPI_GROUP_H */

@@ -1,0 +1,459 @@
+/*
+ * kapi_group_turn.c
+ *		What a turn does for groups that no request asks for: rows and offsets into tables,
+ *		answers from other brokers, deadlines, the start.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "api/kapi_group.h"
+#include "api/kapi_wait.h"
+
+/* After an error, until it is tried again. */
+#define AGAIN_MS	1000
+
+/* While somebody has a lock. */
+#define BUSY_MS		2
+
+/* A group whose rows this broker writes. */
+typedef struct Writing
+{
+	int			slot;
+	bool		tried;			/* in the transaction that is being made */
+	bool		sent;			/* committed; not durable yet, for all that is known */
+	uint64		version;
+	XLogRecPtr	lsn;
+	int64		when;			/* not before that, on kcoord_now()'s clock */
+} Writing;
+
+static bool attached;
+static Writing *writing;
+static int	nwriting;
+static XLogRecPtr greatest_lsn;
+
+static int64 load_when;			/* try to read the rows then */
+static int	forgotten;			/* slots in which our predecessor is forgotten */
+
+void
+kapi_group_attach(void)
+{
+	kapi_group_requests_init();
+	writing = MemoryContextAllocHuge(kapi_context, kcoord_capacity() * sizeof(Writing));
+	kcoord_attach(kapi_broker);
+	attached = true;
+}
+
+bool
+kapi_group_ready(void)
+{
+	return attached && kcoord_loaded() && forgotten >= kcoord_capacity();
+}
+
+void
+kapi_group_must_write(int slot)
+{
+	writing[nwriting++] = (Writing)
+	{
+		.slot = slot
+	};
+}
+
+/* ------------------------------------------------------------------------
+ * The start
+ * ------------------------------------------------------------------------
+ */
+
+typedef struct Restoring
+{
+	KGroupWork	work;
+	int			refused;
+} Restoring;
+
+static void
+restore_group(void *arg, KStr id, const KGroupRow * rows, int count)
+{
+	Restoring  *restoring = arg;
+	KGroupWork *work = &restoring->work;
+	KCoordSlot *slot;
+	KCoordVersion version;
+	const		KGroupAnswer *own;
+	KGroup	   *g;
+
+	if (kcoord_lock(id, true, &slot) != KCOORD_LOCKED)
+	{
+		restoring->refused++;
+		return;
+	}
+	g = kgroup_restore(&work->env, kcoord_now(), id, rows, count);
+	if (g == NULL)
+		kcoord_unlock(slot);
+	if (g == NULL || !kapi_group_finish(work, slot, g, KGROUP_CHANGED, 0, &own, &version))
+		restoring->refused++;
+}
+
+static void
+load_step(void *arg)
+{
+	Restoring	restoring = {.refused = 0};
+	bool		busy = false;
+
+	load_when = kcoord_now() + AGAIN_MS;
+	if (!kapi_group_work(&restoring.work))
+		return;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (kcoord_state_load(restore_group, &restoring, &busy))
+	{
+		kcoord_set_loaded();
+		if (restoring.refused > 0)
+			ereport(WARNING,
+					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					 errmsg("could not restore %d consumer groups", restoring.refused),
+					 errhint("Their rows in kafka.group_state are damaged, or there are more than kafka_pg.max_groups or kafka_pg.group_memory allow.")));
+	}
+	PopActiveSnapshot();
+	kapi_group_work_end(&restoring.work);
+}
+
+/* Runs an event that no request has asked for; false: not now. */
+static bool
+run_on_slot(int number, KGroupResult(*event) (KGroup * g))
+{
+	KGroupWork	work;
+	KGroupResult result;
+	KCoordSlot *slot;
+	KCoordVersion version;
+	const		KGroupAnswer *own;
+	const uint8 *image;
+	size_t		len;
+	KGroup	   *g;
+	bool		ok = false;
+
+	if (!kapi_group_work(&work))
+		return false;
+	switch (kcoord_lock_number(number, &slot))
+	{
+		case KCOORD_LOCKED:
+			image = kcoord_image(slot, &len);
+			g = kgroup_open(&work.env, kcoord_now(), kcoord_id(slot), image, len);
+			if (g == NULL)
+			{
+				kcoord_unlock(slot);
+				break;
+			}
+			result = event(g);
+			/* a deadline that a session has outlived is computed anew */
+			if (result == KGROUP_UNCHANGED && kcoord_deadline(number) <= kcoord_now())
+				result = KGROUP_CHANGED;
+			ok = kapi_group_finish(&work, slot, g, result, 0, &own, &version);
+			break;
+		case KCOORD_NO_GROUP:
+			ok = true;
+			break;
+		default:
+			break;
+	}
+	kapi_group_work_end(&work);
+	return ok;
+}
+
+static KGroupResult
+forget_event(KGroup * g)
+{
+	return kgroup_forget_broker(g, kapi_broker);
+}
+
+/* What a process of our number held: its requests, and its part as a writer. */
+static void
+forget_step(void *arg)
+{
+	while (forgotten < kcoord_capacity())
+	{
+		KCoordSlot *slot;
+		KCoordLock	lock = kcoord_lock_number(forgotten, &slot);
+
+		if (lock == KCOORD_BUSY)
+			return;
+		if (lock == KCOORD_LOCKED)
+		{
+			bool		mine = kcoord_am_writer(slot);
+
+			for (int i = 0; i < nwriting; i++)
+				mine = mine && writing[i].slot != forgotten;
+			kcoord_unlock(slot);
+			if (mine)
+				kapi_group_must_write(forgotten);
+			if (!run_on_slot(forgotten, forget_event))
+				return;
+		}
+		forgotten++;
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * Time
+ * ------------------------------------------------------------------------
+ */
+
+static void
+timer_step(void *arg)
+{
+	int64		next = PG_INT64_MAX;
+
+	for (int i = 0; i < kcoord_capacity(); i++)
+	{
+		if (kcoord_deadline(i) <= kcoord_now() && !run_on_slot(i, kgroup_tick))
+			next = Min(next, kcoord_now() + BUSY_MS);
+		else
+			next = Min(next, kcoord_deadline(i));
+	}
+	kcoord_timer_again(next);
+}
+
+/* ------------------------------------------------------------------------
+ * Rows
+ * ------------------------------------------------------------------------
+ */
+
+static void
+write_group(KCoordTable * table, Writing * w)
+{
+	KGroupWork	work;
+	const		KGroupRow *rows;
+	KCoordSlot *slot;
+	const uint8 *image;
+	size_t		len;
+	KGroup	   *g;
+	KStr		id;
+	int32		n = 0;
+
+	w->when = kcoord_now() + BUSY_MS;
+	if (!kapi_group_work(&work))
+		return;
+	if (kcoord_lock_number(w->slot, &slot) == KCOORD_LOCKED)
+	{
+		MemoryContext old = MemoryContextSwitchTo(work.ctx);
+
+		id = kcoord_id(slot);
+		id.data = pnstrdup(id.data, id.len);
+		MemoryContextSwitchTo(old);
+		image = kcoord_image(slot, &len);
+		/* the opened group lives on copies */
+		g = kgroup_open(&work.env, kcoord_now(), id, image, len);
+		kcoord_unlock(slot);
+		if (g == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OUT_OF_MEMORY),
+					 errmsg("out of memory"),
+					 errdetail("The rows of a consumer group could not be made.")));
+		n = kgroup_rows(g, &rows, &w->version);
+		w->tried = true;
+		/* only somebody who writes into our table by hand can be in the way */
+		if (n > 0 && kcoord_state_write(table, id, rows, n) != KCOORD_PUT)
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("a row of kafka.group_state is locked"),
+					 errhint("It is tried again until the transaction that holds it has ended.")));
+	}
+	kapi_group_work_end(&work);
+}
+
+static void
+write_step(void *arg)
+{
+	KCoordTable table;
+	bool		busy;
+
+	kapi_txn();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (kcoord_state_open(&table, RowExclusiveLock, &busy))
+	{
+		for (int i = 0; i < nwriting; i++)
+		{
+			if (!writing[i].sent && writing[i].when <= kcoord_now())
+				write_group(&table, &writing[i]);
+		}
+		kcoord_table_close(&table);
+	}
+	else
+	{
+		for (int i = 0; i < nwriting; i++)
+			writing[i].when = Max(writing[i].when, kcoord_now() + BUSY_MS);
+	}
+	kapi_commits_write();
+	PopActiveSnapshot();
+	kapi_txn_end();
+}
+
+static bool
+write_pending(void)
+{
+	for (int i = 0; i < nwriting; i++)
+	{
+		if (!writing[i].sent && writing[i].when <= kcoord_now())
+			return true;
+	}
+	return kapi_commits_pending();
+}
+
+static void
+end_step(void *arg)
+{
+	kapi_txn_end();
+}
+
+/* In a transaction of their own: an error of another request must not undo them. */
+static void
+write_all(void)
+{
+	bool		ok;
+
+	if (!kapi_guard(end_step, NULL, "ending a transaction"))
+		return;
+	for (int i = 0; i < nwriting; i++)
+		writing[i].tried = false;
+	ok = kapi_guard(write_step, NULL, "writing consumer groups");
+	for (int i = 0; i < nwriting; i++)
+	{
+		Writing    *w = &writing[i];
+
+		if (!w->tried)
+			continue;
+		w->sent = ok;
+		w->lsn = XactLastCommitEnd;
+		w->when = ok ? 0 : kcoord_now() + AGAIN_MS;
+	}
+	if (ok)
+	{
+		greatest_lsn = Max(greatest_lsn, XactLastCommitEnd);
+		kapi_commits_written(XactLastCommitEnd);
+	}
+	else
+		kapi_commits_failed();
+}
+
+/* Tells the images of what is durable. */
+static bool
+tell_durable(void)
+{
+	bool		any = false;
+
+	for (int i = 0; i < nwriting;)
+	{
+		Writing    *w = &writing[i];
+		KCoordSlot *slot;
+		KCoordLock	lock;
+		bool		more = false;
+
+		if (!w->sent || w->lsn > klog_durable_lsn() || w->when > kcoord_now())
+		{
+			i++;
+			continue;
+		}
+		lock = kcoord_lock_number(w->slot, &slot);
+		if (lock == KCOORD_BUSY)
+		{
+			w->when = kcoord_now() + BUSY_MS;
+			i++;
+			continue;
+		}
+		any = true;
+		if (lock == KCOORD_LOCKED)
+		{
+			more = kcoord_written(slot, w->version);
+			kcoord_unlock(slot);
+		}
+		if (more)
+		{
+			w->sent = false;
+			w->when = 0;
+			i++;
+		}
+		else
+			*w = writing[--nwriting];
+	}
+	return any;
+}
+
+static bool
+receive(void)
+{
+	MemoryContext old = CurrentMemoryContext;
+	MemoryContext ctx = NULL;
+	KCoordPost	post;
+	KCoordVersion version;
+	bool		any = false;
+
+	for (;;)
+	{
+		if (ctx == NULL)
+			ctx = AllocSetContextCreate(kapi_context, "kafka letters", ALLOCSET_DEFAULT_SIZES);
+		MemoryContextSwitchTo(ctx);
+		if (!kcoord_receive(&post, &version))
+			break;
+		MemoryContextSwitchTo(old);
+		any = true;
+		kapi_group_delivered(&post, &version);
+		MemoryContextReset(ctx);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(ctx);
+	return any;
+}
+
+bool
+kapi_group_turn(void)
+{
+	bool		any;
+
+	if (!attached)
+		return false;
+	if (!kcoord_loaded() && kcoord_is_timekeeper() && load_when <= kcoord_now())
+		kapi_guard(load_step, NULL, "reading consumer groups");
+	if (kcoord_loaded() && forgotten < kcoord_capacity())
+		kapi_guard(forget_step, NULL, "forgetting an earlier process");
+	if (kcoord_loaded() && kcoord_timer_take() &&
+		!kapi_guard(timer_step, NULL, "looking after consumer groups"))
+		kcoord_timer_again(kcoord_now() + AGAIN_MS);
+	any = receive();
+	if (write_pending())
+		write_all();
+	return tell_durable() || any;
+}
+
+XLogRecPtr
+kapi_group_lsn(void)
+{
+	return greatest_lsn;
+}
+
+long
+kapi_group_timeout(void)
+{
+	int64		now = kcoord_now();
+	long		ms;
+	long		commits;
+
+	if (!attached)
+		return -1;
+	if (!kcoord_loaded())
+		return kcoord_is_timekeeper() ? Max(load_when - now, 0) : AGAIN_MS;
+	if (forgotten < kcoord_capacity())
+		return BUSY_MS;
+	ms = kcoord_timeout();
+	commits = kapi_commits_timeout();
+	if (commits >= 0)
+		ms = ms < 0 ? commits : Min(ms, commits);
+	for (int i = 0; i < nwriting; i++)
+	{
+		long		left = Max(writing[i].when - now, 0);
+
+		/* what is committed waits for the flusher's latch, not for a time */
+		if (writing[i].sent && left == 0 && writing[i].lsn > klog_durable_lsn())
+			continue;
+		ms = ms < 0 ? left : Min(ms, left);
+	}
+	return ms;
+}
