@@ -43,12 +43,53 @@ extern bool kapi_group_finish(KGroupWork *work, KCoordSlot *slot, KGroup *g, KGr
 /* An answer from another request's event, or another broker. */
 extern void kapi_group_delivered(const KCoordPost *post, const KCoordVersion *version);
 
+/*
+ * Opens a group of any kind, also one that has only offsets.  *slot: NULL, or locked.  NULL: busy,
+ * or no memory; try again later.
+ */
+extern KGroup *kapi_group_open_any(KGroupWork *work, KStr group_id, KCoordSlot **slot);
+
 extern void kapi_group_requests_init(void);
 
 /* ------------------------------------------------------------------------
  * Commits of offsets: kapi_group_offset.c
  * ------------------------------------------------------------------------
  */
+
+typedef enum KCommitOp
+{
+	KCOMMIT_PUT,
+	KCOMMIT_DELETE,				/* the offset of that topic and partition */
+	KCOMMIT_DELETE_ALL			/* of the group */
+} KCommitOp;
+
+typedef struct KCommitPart
+{
+	KCommitOp	op;
+	int16		error;			/* if not NONE, it is done from the beginning */
+	bool		done;			/* in a transaction that has committed */
+	bool		put;			/* in the one that is being made */
+	KStr		group_id;
+	KCoordOffset offset;
+} KCommitPart;
+
+/* In the request's memory; req->work begins with it. */
+typedef struct KCommit
+{
+	dlist_node	node;			/* in commits, while listed */
+	bool		listed;
+	KRequest   *req;
+	void		(*then) (KRequest *req);
+	bool		tried;			/* in the transaction that is being made */
+	bool		alone;			/* an error was thrown while it was written with others */
+	int64		when;			/* not before that, on kcoord_now()'s clock */
+	int			backoff;
+	int32		n;
+	KCommitPart *parts;
+} KCommit;
+
+/* Has what is not done written, and then continues the request when it is durable. */
+extern void kapi_commit_start(KRequest *req, KCommit *commit, void (*then) (KRequest *req));
 
 /* Is one to be written now?  Milliseconds until one is, -1: none. */
 extern bool kapi_commits_pending(void);

@@ -42,32 +42,10 @@ find_topic(KRequest * req, bool by_id, KStr name, const KUuid * id, bool describ
  * ------------------------------------------------------------------------
  */
 
-/* One partition of it, in the request's order. */
-typedef struct CommitPart
-{
-	int16		error;
-	bool		done;			/* in a transaction that has committed */
-	bool		put;			/* in the one that is being made */
-	KCoordOffset offset;
-} CommitPart;
-
-typedef struct Commit
-{
-	dlist_node	node;			/* in commits, while listed */
-	bool		listed;
-	KRequest   *req;
-	bool		tried;			/* in the transaction that is being made */
-	bool		alone;			/* an error was thrown while it was written with others */
-	int64		when;			/* not before that, on kcoord_now()'s clock */
-	int			backoff;
-	int32		n;
-	CommitPart *parts;
-} Commit;
-
 static dlist_head commits = DLIST_STATIC_INIT(commits);
 
 static void
-answer_commit(KRequest * req, int16 error, const CommitPart * parts)
+answer_commit(KRequest * req, int16 error, const KCommitPart * parts)
 {
 	const		KOffsetCommitRequest *body = req->body;
 	KOffsetCommitResponse resp;
@@ -105,9 +83,9 @@ kapi_offset_commit_fail(KRequest * req, int16 error)
 }
 
 void
-kapi_offset_commit_end(KRequest * req)
+kapi_commit_end(KRequest * req)
 {
-	Commit	   *commit = req->work;
+	KCommit    *commit = req->work;
 
 	if (commit != NULL && commit->listed)
 		dlist_delete(&commit->node);
@@ -123,19 +101,34 @@ commit_late(KRequest * req)
 static void
 commit_durable(KRequest * req)
 {
-	answer_commit(req, 0, ((Commit *) req->work)->parts);
+	answer_commit(req, 0, ((KCommit *) req->work)->parts);
 }
 
-static void
-enlist(Commit * commit)
+void
+kapi_commit_start(KRequest * req, KCommit * commit, void (*then) (KRequest * req))
 {
+	bool		any = false;
+
+	for (int32 i = 0; i < commit->n; i++)
+	{
+		commit->parts[i].done = commit->parts[i].error != KERR_NONE;
+		any = any || !commit->parts[i].done;
+	}
+	if (!any)
+	{
+		then(req);
+		return;
+	}
+	commit->req = req;
+	commit->then = then;
 	commit->listed = true;
 	dlist_push_tail(&commits, &commit->node);
+	kapi_wait_until(req, kapi_now() + COMMIT_LIMIT, commit_late);
 }
 
 /* The partitions, and what is wrong with each; false: a catalog was locked. */
 static bool
-check_parts(KRequest * req, Commit * commit)
+check_parts(KRequest * req, KCommit * commit)
 {
 	const		KOffsetCommitRequest *body = req->body;
 	int64		now = kapi_wall_clock();
@@ -144,7 +137,7 @@ check_parts(KRequest * req, Commit * commit)
 	commit->n = 0;
 	for (int32 t = 0; t < body->topics.count; t++)
 		commit->n += body->topics.items[t].partitions.count;
-	commit->parts = palloc_extended((commit->n + 1) * sizeof(CommitPart),
+	commit->parts = palloc_extended((commit->n + 1) * sizeof(KCommitPart),
 									MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	for (int32 t = 0; t < body->topics.count; t++)
 	{
@@ -159,7 +152,7 @@ check_parts(KRequest * req, Commit * commit)
 		for (int32 p = 0; p < from->partitions.count; p++, k++)
 		{
 			const		KOffsetCommitRequestPartition *wanted = &from->partitions.items[p];
-			CommitPart *part = &commit->parts[k];
+			KCommitPart *part = &commit->parts[k];
 
 			part->error = error;
 			if (error == KERR_NONE && (wanted->partition_index < 0 ||
@@ -167,9 +160,9 @@ check_parts(KRequest * req, Commit * commit)
 				part->error = KERR_UNKNOWN_TOPIC_OR_PARTITION;
 			else if (error == KERR_NONE && wanted->committed_metadata.len > METADATA_MAX)
 				part->error = KERR_OFFSET_METADATA_TOO_LARGE;
-			part->done = part->error != KERR_NONE;
-			if (part->done)
+			if (part->error != KERR_NONE)
 				continue;
+			part->group_id = body->group_id;
 			part->offset = (KCoordOffset)
 			{
 				.topic_id = kapi_uuid(&topic->id),.partition = wanted->partition_index,
@@ -189,7 +182,7 @@ check_parts(KRequest * req, Commit * commit)
  * partitions.
  */
 static bool
-check_member(KRequest * req, Commit * commit, int16 *error)
+check_member(KRequest * req, KCommit * commit, int16 *error)
 {
 	const		KOffsetCommitRequest *body = req->body;
 	KOffsetCommitter committer = {
@@ -241,7 +234,7 @@ check_member(KRequest * req, Commit * commit, int16 *error)
 	result = koffset_check_commit(g, &committer, error, &by_partition);
 	for (int32 i = 0; by_partition && *error == KERR_NONE && i < commit->n; i++)
 	{
-		const		CommitPart *part = &commit->parts[i];
+		const		KCommitPart *part = &commit->parts[i];
 
 		if (part->error == KERR_NONE)
 			*error = koffset_check_partition(g, &committer, &part->offset.topic_id,
@@ -258,8 +251,7 @@ kapi_offset_commit(KRequest * req)
 {
 	const		KOffsetCommitRequest *body = req->body;
 	int16		error = kapi_group_check(body->group_id);
-	Commit	   *commit = req->work;
-	bool		any = false;
+	KCommit    *commit = req->work;
 
 	if (error != KERR_NONE)
 	{
@@ -267,10 +259,7 @@ kapi_offset_commit(KRequest * req)
 		return;
 	}
 	if (commit == NULL)
-	{
-		req->work = commit = palloc0_object(Commit);
-		commit->req = req;
-	}
+		req->work = commit = palloc0_object(KCommit);
 	if (!check_parts(req, commit) || !check_member(req, commit, &error))
 	{
 		kapi_retry(req, kapi_offset_commit);
@@ -281,15 +270,7 @@ kapi_offset_commit(KRequest * req)
 		kapi_fail(req, error);
 		return;
 	}
-	for (int32 i = 0; i < commit->n; i++)
-		any = any || !commit->parts[i].done;
-	if (!any)
-	{
-		commit_durable(req);
-		return;
-	}
-	enlist(commit);
-	kapi_wait_until(req, kapi_now() + COMMIT_LIMIT, commit_late);
+	kapi_commit_start(req, commit, commit_durable);
 }
 
 bool
@@ -300,7 +281,7 @@ kapi_commits_pending(void)
 
 	dlist_foreach(iter, &commits)
 	{
-		if (dlist_container(Commit, node, iter.cur)->when <= now)
+		if (dlist_container(KCommit, node, iter.cur)->when <= now)
 			return true;
 	}
 	return false;
@@ -315,25 +296,38 @@ kapi_commits_timeout(void)
 
 	dlist_foreach(iter, &commits)
 	{
-		long		left = Max(dlist_container(Commit, node, iter.cur)->when - now, 0);
+		long		left = Max(dlist_container(KCommit, node, iter.cur)->when - now, 0);
 
 		ms = ms < 0 ? left : Min(ms, left);
 	}
 	return ms;
 }
 
-static void
-write_commit(KCoordTable * table, Commit * commit)
+static KCoordPut
+write_part(KCoordTable *table, const KCommitPart *part)
 {
-	const		KOffsetCommitRequest *body = commit->req->body;
+	switch (part->op)
+	{
+		case KCOMMIT_PUT:
+			return kcoord_offset_put(table, part->group_id, &part->offset);
+		case KCOMMIT_DELETE:
+			return kcoord_offset_delete(table, part->group_id, &part->offset.topic_id,
+										part->offset.partition);
+		case KCOMMIT_DELETE_ALL:
+			break;
+	}
+	return kcoord_offset_delete_all(table, part->group_id);
+}
 
+static void
+write_commit(KCoordTable *table, KCommit *commit)
+{
 	commit->tried = true;
 	for (int32 i = 0; i < commit->n; i++)
 	{
-		CommitPart *part = &commit->parts[i];
+		KCommitPart *part = &commit->parts[i];
 
-		part->put = !part->done &&
-			kcoord_offset_put(table, body->group_id, &part->offset) == KCOORD_PUT;
+		part->put = !part->done && write_part(table, part) == KCOORD_PUT;
 	}
 }
 
@@ -349,20 +343,20 @@ kapi_commits_write(void)
 	bool		busy;
 
 	dlist_foreach(iter, &commits)
-		dlist_container(Commit, node, iter.cur)->tried = false;
+		dlist_container(KCommit, node, iter.cur)->tried = false;
 	if (dlist_is_empty(&commits))
 		return;
 	if (!kcoord_offset_open(&table, RowExclusiveLock, &busy))
 	{
 		dlist_foreach(iter, &commits)
-			dlist_container(Commit, node, iter.cur)->when = now + 2;
+			dlist_container(KCommit, node, iter.cur)->when = now + 2;
 		return;
 	}
 	ctx = AllocSetContextCreate(CurrentMemoryContext, "kafka commits", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(ctx);
 	dlist_foreach(iter, &commits)
 	{
-		Commit	   *commit = dlist_container(Commit, node, iter.cur);
+		KCommit    *commit = dlist_container(KCommit, node, iter.cur);
 
 		if (commit->when > now || (commit->alone && n > 0))
 			continue;
@@ -384,7 +378,7 @@ kapi_commits_written(XLogRecPtr lsn)
 
 	dlist_foreach_modify(iter, &commits)
 	{
-		Commit	   *commit = dlist_container(Commit, node, iter.cur);
+		KCommit    *commit = dlist_container(KCommit, node, iter.cur);
 		bool		all = true;
 
 		if (!commit->tried)
@@ -404,7 +398,7 @@ kapi_commits_written(XLogRecPtr lsn)
 		dlist_delete(&commit->node);
 		commit->listed = false;
 		kapi_wait_clear(commit->req);
-		kapi_wait_lsn(commit->req, lsn, true, commit_durable);
+		kapi_wait_lsn(commit->req, lsn, true, commit->then);
 	}
 }
 
@@ -418,11 +412,11 @@ void
 kapi_commits_failed(void)
 {
 	dlist_iter	iter;
-	Commit	   *failed = NULL;
+	KCommit    *failed = NULL;
 
 	dlist_foreach(iter, &commits)
 	{
-		Commit	   *commit = dlist_container(Commit, node, iter.cur);
+		KCommit    *commit = dlist_container(KCommit, node, iter.cur);
 
 		if (!commit->tried)
 			continue;

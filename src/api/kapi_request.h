@@ -408,9 +408,18 @@ extern void kapi_leave_group_fail(KRequest *req, int16 error);
 extern void kapi_group_end(KRequest *req);
 extern void kapi_offset_commit(KRequest *req);
 extern void kapi_offset_commit_fail(KRequest *req, int16 error);
-extern void kapi_offset_commit_end(KRequest *req);
+extern void kapi_commit_end(KRequest *req);
 extern void kapi_offset_fetch(KRequest *req);
 extern void kapi_offset_fetch_fail(KRequest *req, int16 error);
+
+extern void kapi_delete_groups(KRequest *req);
+extern void kapi_delete_groups_fail(KRequest *req, int16 error);
+extern void kapi_offset_delete(KRequest *req);
+extern void kapi_offset_delete_fail(KRequest *req, int16 error);
+extern void kapi_list_groups(KRequest *req);
+extern void kapi_list_groups_fail(KRequest *req, int16 error);
+extern void kapi_describe_groups(KRequest *req);
+extern void kapi_describe_groups_fail(KRequest *req, int16 error);
 
 /* kapi_group_turn.c, once in a process that serves groups: takes its part in them. */
 extern void kapi_group_attach(void);

@@ -227,7 +227,12 @@ extern bool kcoord_offset_get(KCoordTable *table, KStr group_id, const KUuid *to
 extern int	kcoord_offset_list(KCoordTable *table, KStr group_id, KCoordOffset **offsets,
 							   XLogRecPtr *lsn);
 
-/* Deletes all offsets of a group. */
+/* The ids of all groups that have offsets. */
+extern int	kcoord_offset_groups(KCoordTable *table, KStr **groups);
+
+/* Deletes one offset, or all of a group. */
+extern KCoordPut kcoord_offset_delete(KCoordTable *table, KStr group_id, const KUuid *topic_id,
+									  int32 partition);
 extern KCoordPut kcoord_offset_delete_all(KCoordTable *table, KStr group_id);
 
 #endif							/* KCOORD_H */

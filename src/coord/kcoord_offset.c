@@ -78,6 +78,16 @@ kcoord_offset_put(KCoordTable *table, KStr group_id, const KCoordOffset *offset)
 }
 
 KCoordPut
+kcoord_offset_delete(KCoordTable *table, KStr group_id, const KUuid *topic_id, int32 partition)
+{
+	Datum		values[] = {
+		kcoord_varlena(group_id.data, group_id.len), uuid_datum(topic_id), Int32GetDatum(partition)
+	};
+
+	return kcoord_row_delete(table, values, lengthof(key_equal), key_equal);
+}
+
+KCoordPut
 kcoord_offset_delete_all(KCoordTable *table, KStr group_id)
 {
 	Datum		group = kcoord_varlena(group_id.data, group_id.len);
@@ -158,4 +168,46 @@ kcoord_offset_list(KCoordTable *table, KStr group_id, KCoordOffset **offsets, XL
 	}
 	systable_endscan_ordered(scan);
 	return n;
+}
+
+int
+kcoord_offset_groups(KCoordTable *table, KStr **groups)
+{
+	int			n = 0;
+	int			room = 16;
+
+	*groups = palloc_array(KStr, room);
+	for (;;)
+	{
+		ScanKeyData key;
+		SysScanDesc scan;
+		HeapTuple	tuple;
+
+		/* from one group to the next, however many offsets it has */
+		if (n > 0)
+			ScanKeyInit(&key, Anum_group_offset_group_id, BTGreaterStrategyNumber, F_TEXT_GT,
+						kcoord_varlena((*groups)[n - 1].data, (*groups)[n - 1].len));
+		scan = systable_beginscan_ordered(table->rel, table->index, GetActiveSnapshot(),
+										  n > 0 ? 1 : 0, &key);
+		tuple = systable_getnext_ordered(scan, ForwardScanDirection);
+		if (HeapTupleIsValid(tuple))
+		{
+			bool		isnull;
+			struct varlena *id = PG_DETOAST_DATUM_PACKED(
+				heap_getattr(tuple, Anum_group_offset_group_id, RelationGetDescr(table->rel),
+							 &isnull));
+
+			if (n == room)
+			{
+				room *= 2;
+				*groups = repalloc_array(*groups, KStr, room);
+			}
+			(*groups)[n].len = (int32) VARSIZE_ANY_EXHDR(id);
+			(*groups)[n].data = pnstrdup(VARDATA_ANY(id), (*groups)[n].len);
+			n++;
+		}
+		systable_endscan_ordered(scan);
+		if (!HeapTupleIsValid(tuple))
+			return n;
+	}
 }

@@ -1,0 +1,488 @@
+/*
+ * kapi_group_admin.c
+ *		ListGroups, DescribeGroups, DeleteGroups, OffsetDelete.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "api/kapi_group.h"
+#include "api/kapi_wait.h"
+#include "group/koffset.h"
+
+/* Until there are ACLs: Read, Delete, Describe, DescribeConfigs, AlterConfigs. */
+#define GROUP_OPERATIONS	(1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11)
+
+/* ------------------------------------------------------------------------
+ * ListGroups
+ * ------------------------------------------------------------------------
+ */
+
+void
+kapi_list_groups_fail(KRequest * req, int16 error)
+{
+	KListGroupsResponse resp;
+
+	kmsg_init(&kmsg_list_groups_response, &resp);
+	resp.error_code = error;
+	kapi_answer(req, &resp);
+}
+
+static void
+list_one(const KListGroupsRequest * body, KStr id, const KGroupSummary * summary,
+		 KListGroupsResponse * resp)
+{
+	KListGroupsResponseGroup *item;
+
+	if (!kgroup_summary_matches(summary, &body->states_filter, &body->types_filter))
+		return;
+	item = &resp->groups.items[resp->groups.count++];
+	item->group_id.data = pnstrdup(id.data, id.len);
+	item->group_id.len = id.len;
+	item->protocol_type.data = pnstrdup(summary->protocol_type.data,
+										Max(summary->protocol_type.len, 0));
+	item->protocol_type.len = Max(summary->protocol_type.len, 0);
+	item->group_state = kapi_kstr(kgroup_state_name(summary->state));
+	item->group_type = kapi_kstr(kgroup_type_name(summary->type));
+}
+
+/* False: somebody has a lock. */
+static bool
+list_members(const KListGroupsRequest * body, KListGroupsResponse * resp)
+{
+	for (int i = 0; i < kcoord_capacity(); i++)
+	{
+		KCoordSlot *slot;
+		KCoordLock	lock = kcoord_lock_number(i, &slot);
+		KGroupSummary summary;
+		const uint8 *image;
+		size_t		len;
+
+		if (lock == KCOORD_BUSY)
+			return false;
+		if (lock == KCOORD_NO_GROUP)
+			continue;
+		image = kcoord_image(slot, &len);
+		if (image != NULL && kgroup_image_summary(image, len, &summary) &&
+			summary.type != KGROUP_NONE)
+			list_one(body, kcoord_id(slot), &summary, resp);
+		kcoord_unlock(slot);
+	}
+	return true;
+}
+
+/* Has the group members, or rows of its own?  It is in shared memory then.  False: busy. */
+static bool
+has_image(KStr id, bool *has)
+{
+	KCoordSlot *slot;
+	KCoordLock	lock = kcoord_lock(id, false, &slot);
+	KGroupSummary summary;
+
+	*has = false;
+	if (lock == KCOORD_LOCKED)
+	{
+		size_t		len;
+		const uint8 *image = kcoord_image(slot, &len);
+
+		*has = image != NULL && kgroup_image_summary(image, len, &summary) &&
+			summary.type != KGROUP_NONE;
+		kcoord_unlock(slot);
+	}
+	return lock != KCOORD_BUSY;
+}
+
+void
+kapi_list_groups(KRequest * req)
+{
+	const		KListGroupsRequest *body = req->body;
+	KGroupSummary simple = {.type = KGROUP_CLASSIC,.state = KGROUP_EMPTY};
+	KListGroupsResponse resp;
+	KCoordTable table;
+	KStr	   *ids;
+	bool		busy;
+	bool		ok;
+	int			n;
+
+	if (!kapi_group_ready())
+	{
+		kapi_fail(req, KERR_COORDINATOR_LOAD_IN_PROGRESS);
+		return;
+	}
+	kapi_txn();
+	if (!kcoord_offset_open(&table, AccessShareLock, &busy))
+	{
+		kapi_retry(req, kapi_list_groups);
+		return;
+	}
+	PushActiveSnapshot(GetLatestSnapshot());
+	n = kcoord_offset_groups(&table, &ids);
+	PopActiveSnapshot();
+	kcoord_table_close(&table);
+
+	kmsg_init(&kmsg_list_groups_response, &resp);
+	resp.groups.items = kapi_items(&kmsg_list_groups_response,
+								   offsetof(KListGroupsResponse, groups),
+								   kcoord_capacity() + n, NULL);
+	ok = list_members(body, &resp);
+	for (int i = 0; ok && i < n; i++)
+	{
+		bool		has;
+
+		ok = has_image(ids[i], &has);
+		if (ok && !has)
+			list_one(body, ids[i], &simple, &resp);
+	}
+	if (ok)
+		kapi_answer(req, &resp);
+	else
+		kapi_retry(req, kapi_list_groups);
+}
+
+/* ------------------------------------------------------------------------
+ * Groups that are named
+ * ------------------------------------------------------------------------
+ */
+
+/* Has the group committed offsets?  False: busy. */
+static bool
+has_offsets(KStr id, bool *has)
+{
+	KCoordTable table;
+	KCoordOffset *offsets;
+	XLogRecPtr	lsn = InvalidXLogRecPtr;
+	bool		busy;
+
+	kapi_txn();
+	if (!kcoord_offset_open(&table, AccessShareLock, &busy))
+		return false;
+	PushActiveSnapshot(GetLatestSnapshot());
+	*has = kcoord_offset_list(&table, id, &offsets, &lsn) > 0;
+	PopActiveSnapshot();
+	kcoord_table_close(&table);
+	return true;
+}
+
+KGroup *
+kapi_group_open_any(KGroupWork * work, KStr id, KCoordSlot * *slot)
+{
+	const uint8 *image = NULL;
+	size_t		len = 0;
+	KCoordLock	lock;
+	KGroup	   *g;
+	bool		offsets;
+
+	*slot = NULL;
+	/* before the lock, since it reads a table */
+	if (!has_offsets(id, &offsets))
+		return NULL;
+	lock = kcoord_lock(id, false, slot);
+	if (lock == KCOORD_BUSY)
+		return NULL;
+	if (lock == KCOORD_LOCKED)
+		image = kcoord_image(*slot, &len);
+	else
+		*slot = NULL;
+	g = kgroup_open(&work->env, kcoord_now(), id, image, len);
+	if (g == NULL && *slot != NULL)
+		kcoord_unlock(*slot);
+	if (g != NULL && image == NULL && offsets)
+		koffset_has_offsets(g);
+	return g;
+}
+
+void
+kapi_describe_groups_fail(KRequest * req, int16 error)
+{
+	const		KDescribeGroupsRequest *body = req->body;
+	KDescribeGroupsResponse resp;
+
+	kmsg_init(&kmsg_describe_groups_response, &resp);
+	resp.groups.count = body->groups.count;
+	resp.groups.items = kapi_items(&kmsg_describe_groups_response,
+								   offsetof(KDescribeGroupsResponse, groups),
+								   resp.groups.count, NULL);
+	for (int32 i = 0; i < resp.groups.count; i++)
+	{
+		resp.groups.items[i].group_id = body->groups.items[i];
+		resp.groups.items[i].error_code = error;
+	}
+	kapi_answer(req, &resp);
+}
+
+void
+kapi_describe_groups(KRequest * req)
+{
+	const		KDescribeGroupsRequest *body = req->body;
+	KDescribeGroupsResponse resp;
+
+	kmsg_init(&kmsg_describe_groups_response, &resp);
+	resp.groups.count = body->groups.count;
+	resp.groups.items = kapi_items(&kmsg_describe_groups_response,
+								   offsetof(KDescribeGroupsResponse, groups),
+								   resp.groups.count, NULL);
+	for (int32 i = 0; i < resp.groups.count; i++)
+	{
+		KDescribeGroupsResponseGroup *out = &resp.groups.items[i];
+		KStr		id = body->groups.items[i];
+		int16		error = id.len == 0 ? KERR_INVALID_GROUP_ID : kapi_group_check(id);
+		KGroupWork	work;
+		KCoordSlot *slot;
+		KGroup	   *g;
+
+		if (error != KERR_NONE)
+		{
+			out->group_id = id;
+			out->error_code = error;
+			continue;
+		}
+		/* the group's memory is the request's: the answer points into it */
+		if (!kapi_group_work(&work) || (g = kapi_group_open_any(&work, id, &slot)) == NULL)
+		{
+			kapi_retry(req, kapi_describe_groups);
+			return;
+		}
+		if (slot != NULL)
+			kcoord_unlock(slot);
+		if (!kgroup_describe(g, req->version, out))
+		{
+			out->group_id = id;
+			out->error_code = KERR_COORDINATOR_NOT_AVAILABLE;
+		}
+		if (body->include_authorized_operations)
+			out->authorized_operations = GROUP_OPERATIONS;
+	}
+	kapi_answer(req, &resp);
+}
+
+/* ------------------------------------------------------------------------
+ * DeleteGroups
+ * ------------------------------------------------------------------------
+ */
+typedef struct Deletion
+{
+	KCommit		commit;			/* first: one part a group */
+	int32		next;			/* the groups before that are looked at */
+} Deletion;
+
+static void
+answer_deletion(KRequest * req, const KCommitPart * parts, int16 error)
+{
+	const		KDeleteGroupsRequest *body = req->body;
+	KDeleteGroupsResponse resp;
+
+	kmsg_init(&kmsg_delete_groups_response, &resp);
+	resp.results.count = body->groups_names.count;
+	resp.results.items = kapi_items(&kmsg_delete_groups_response,
+									offsetof(KDeleteGroupsResponse, results),
+									resp.results.count, NULL);
+	for (int32 i = 0; i < resp.results.count; i++)
+	{
+		resp.results.items[i].group_id = body->groups_names.items[i];
+		resp.results.items[i].error_code = parts != NULL ? parts[i].error : error;
+	}
+	kapi_answer(req, &resp);
+}
+
+void
+kapi_delete_groups_fail(KRequest * req, int16 error)
+{
+	answer_deletion(req, NULL, error);
+}
+
+static void
+deletion_durable(KRequest * req)
+{
+	answer_deletion(req, ((Deletion *) req->work)->commit.parts, 0);
+}
+
+/* Deletes one group from memory.  False: busy. */
+static bool
+delete_group(KCommitPart * part)
+{
+	KGroupWork	work;
+	KGroupResult result;
+	KCoordSlot *slot;
+	KCoordVersion version;
+	const		KGroupAnswer *own;
+	KGroup	   *g;
+
+	part->op = KCOMMIT_DELETE_ALL;
+	part->error = part->group_id.len == 0 ? KERR_INVALID_GROUP_ID :
+		kapi_group_check(part->group_id);
+	if (part->error != KERR_NONE)
+		return true;
+	if (!kapi_group_work(&work))
+		return false;
+	g = kapi_group_open_any(&work, part->group_id, &slot);
+	if (g != NULL)
+	{
+		result = kgroup_delete(g, &part->error);
+		if (!kapi_group_finish(&work, slot, g, result, 0, &own, &version))
+			part->error = KERR_COORDINATOR_NOT_AVAILABLE;
+	}
+	kapi_group_work_end(&work);
+	return g != NULL;
+}
+
+void
+kapi_delete_groups(KRequest * req)
+{
+	const		KDeleteGroupsRequest *body = req->body;
+	Deletion   *deletion = req->work;
+
+	if (deletion == NULL)
+	{
+		req->work = deletion = palloc0_object(Deletion);
+		deletion->commit.n = body->groups_names.count;
+		deletion->commit.parts = palloc_extended((deletion->commit.n + 1) * sizeof(KCommitPart),
+												 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	}
+	for (; deletion->next < deletion->commit.n; deletion->next++)
+	{
+		KCommitPart *part = &deletion->commit.parts[deletion->next];
+
+		part->group_id = body->groups_names.items[deletion->next];
+		if (!delete_group(part))
+		{
+			kapi_retry(req, kapi_delete_groups);
+			return;
+		}
+	}
+	kapi_commit_start(req, &deletion->commit, deletion_durable);
+}
+
+/* ------------------------------------------------------------------------
+ * OffsetDelete
+ * ------------------------------------------------------------------------
+ */
+
+static void
+answer_offsets(KRequest * req, const KCommitPart * parts, int16 error)
+{
+	const		KOffsetDeleteRequest *body = req->body;
+	KOffsetDeleteResponse resp;
+	int32		k = 0;
+
+	kmsg_init(&kmsg_offset_delete_response, &resp);
+	resp.error_code = error;
+	if (parts != NULL)
+	{
+		resp.topics.count = body->topics.count;
+		resp.topics.items = kapi_items(&kmsg_offset_delete_response,
+									   offsetof(KOffsetDeleteResponse, topics),
+									   resp.topics.count, NULL);
+	}
+	for (int32 t = 0; t < resp.topics.count; t++)
+	{
+		const		KOffsetDeleteRequestTopic *from = &body->topics.items[t];
+		KOffsetDeleteResponseTopic *to = &resp.topics.items[t];
+
+		to->name = from->name;
+		to->partitions.count = from->partitions.count;
+		to->partitions.items = kapi_items(&kmsg_offset_delete_response_topic,
+										  offsetof(KOffsetDeleteResponseTopic, partitions),
+										  to->partitions.count, NULL);
+		for (int32 p = 0; p < to->partitions.count; p++, k++)
+		{
+			to->partitions.items[p].partition_index = from->partitions.items[p].partition_index;
+			to->partitions.items[p].error_code = parts[k].error;
+		}
+	}
+	kapi_answer(req, &resp);
+}
+
+void
+kapi_offset_delete_fail(KRequest * req, int16 error)
+{
+	answer_offsets(req, NULL, error);
+}
+
+static void
+offsets_durable(KRequest * req)
+{
+	answer_offsets(req, ((KCommit *) req->work)->parts, 0);
+}
+
+/* Which offsets may go.  False: a catalog was locked. */
+static bool
+check_offsets(KRequest * req, KGroup * g, KCommit * commit)
+{
+	const		KOffsetDeleteRequest *body = req->body;
+	int32		k = 0;
+
+	for (int32 t = 0; t < body->topics.count; t++)
+	{
+		const		KOffsetDeleteRequestTopic *from = &body->topics.items[t];
+		bool		busy;
+		const		KTopic *topic = kapi_topic(from->name, &busy);
+		int16		error;
+
+		if (busy)
+			return false;
+		if (topic == NULL)
+			error = KERR_UNKNOWN_TOPIC_OR_PARTITION;
+		else if (!kacl_topic_read(topic->relid, kapi_role(req)))
+			error = KERR_TOPIC_AUTHORIZATION_FAILED;
+		else
+			error = koffset_check_delete_topic(g, from->name);
+		for (int32 p = 0; p < from->partitions.count; p++, k++)
+		{
+			KCommitPart *part = &commit->parts[k];
+
+			part->op = KCOMMIT_DELETE;
+			part->group_id = body->group_id;
+			part->error = error;
+			if (topic != NULL)
+				part->offset.topic_id = kapi_uuid(&topic->id);
+			part->offset.partition = from->partitions.items[p].partition_index;
+		}
+	}
+	return true;
+}
+
+void
+kapi_offset_delete(KRequest * req)
+{
+	const		KOffsetDeleteRequest *body = req->body;
+	int16		error = body->group_id.len == 0 ? KERR_INVALID_GROUP_ID :
+		kapi_group_check(body->group_id);
+	KCommit    *commit = palloc0_object(KCommit);
+	KGroupWork	work;
+	KCoordSlot *slot;
+	KGroup	   *g = NULL;
+	bool		ok = false;
+
+	if (error != KERR_NONE)
+	{
+		kapi_fail(req, error);
+		return;
+	}
+	for (int32 t = 0; t < body->topics.count; t++)
+		commit->n += body->topics.items[t].partitions.count;
+	commit->parts = palloc_extended((commit->n + 1) * sizeof(KCommitPart),
+									MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	if (kapi_group_work(&work))
+	{
+		g = kapi_group_open_any(&work, body->group_id, &slot);
+		/* the opened group is a copy: it can be asked without the lock */
+		if (g != NULL && slot != NULL)
+			kcoord_unlock(slot);
+		if (g != NULL)
+		{
+			error = koffset_check_delete(g);
+			ok = error != KERR_NONE || check_offsets(req, g, commit);
+		}
+		kapi_group_work_end(&work);
+	}
+	if (!ok)
+		kapi_retry(req, kapi_offset_delete);
+	else if (error != KERR_NONE)
+		kapi_fail(req, error);
+	else
+	{
+		req->work = commit;
+		kapi_commit_start(req, commit, offsets_durable);
+	}
+}
