@@ -238,8 +238,8 @@ kapi_group_finish(KGroupWork * work, KCoordSlot * slot, KGroup * g, KGroupResult
 	*own = NULL;
 	*version = (KCoordVersion) {0};
 	answers = kgroup_answers(g, &n);
-	posts = palloc_array(KCoordPost, n + 1);
-	change.letters = palloc_array(dsa_pointer, n + 1);
+	posts = palloc((n + 1) * sizeof(KCoordPost));
+	change.letters = palloc((n + 1) * sizeof(dsa_pointer));
 	for (int32 i = 0; ok && i < n; i++)
 	{
 		if (answers[i].waiter.request == number && answers[i].waiter.broker == kapi_broker)

@@ -153,7 +153,7 @@ kcoord_offset_list(KCoordTable *table, KStr group_id, KCoordOffset **offsets, XL
 	int			n = 0;
 	int			room = 16;
 
-	*offsets = palloc_array(KCoordOffset, room);
+	*offsets = palloc(room * sizeof(KCoordOffset));
 	ScanKeyInit(&key, Anum_group_offset_group_id, BTEqualStrategyNumber, F_TEXTEQ,
 				kcoord_varlena(group_id.data, group_id.len));
 	scan = systable_beginscan_ordered(table->rel, table->index, GetActiveSnapshot(), 1, &key);
@@ -162,7 +162,7 @@ kcoord_offset_list(KCoordTable *table, KStr group_id, KCoordOffset **offsets, XL
 		if (n == room)
 		{
 			room *= 2;
-			*offsets = repalloc_array(*offsets, KCoordOffset, room);
+			*offsets = repalloc(*offsets, room * sizeof(KCoordOffset));
 		}
 		read_row(RelationGetDescr(table->rel), tuple, &(*offsets)[n++], lsn);
 	}
@@ -176,7 +176,7 @@ kcoord_offset_groups(KCoordTable *table, KStr **groups)
 	int			n = 0;
 	int			room = 16;
 
-	*groups = palloc_array(KStr, room);
+	*groups = palloc(room * sizeof(KStr));
 	for (;;)
 	{
 		ScanKeyData key;
@@ -200,7 +200,7 @@ kcoord_offset_groups(KCoordTable *table, KStr **groups)
 			if (n == room)
 			{
 				room *= 2;
-				*groups = repalloc_array(*groups, KStr, room);
+				*groups = repalloc(*groups, room * sizeof(KStr));
 			}
 			(*groups)[n].len = (int32) VARSIZE_ANY_EXHDR(id);
 			(*groups)[n].data = pnstrdup(VARDATA_ANY(id), (*groups)[n].len);

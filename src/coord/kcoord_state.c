@@ -103,8 +103,8 @@ add_row(Group *group, TupleDesc desc, HeapTuple tuple, KCoordLoad load, void *ar
 	if (group->count == group->room)
 	{
 		group->room = Max(2 * group->room, 16);
-		group->rows = group->rows == NULL ? palloc_array(KGroupRow, group->room) :
-			repalloc_array(group->rows, KGroupRow, group->room);
+		group->rows = group->rows == NULL ? palloc(group->room * sizeof(KGroupRow)) :
+			repalloc(group->rows, group->room * sizeof(KGroupRow));
 	}
 	row = &group->rows[group->count++];
 	row->version = 0;

@@ -14,6 +14,7 @@
  * finds.
  */
 #include "fuzz_input.h"
+#include "coord/kcoord.h"
 
 #include <sys/epoll.h>
 #include <sys/uio.h>
@@ -744,6 +745,7 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 	fake_storage_reset();
 	fake_catalog_reset(variant | take8(&in) << 8);
 	klog_shmem_init();
+	kcoord_shmem_init();
 	kproducer_shmem_init();
 	klog_broker_attach(0);
 	set_limits();
