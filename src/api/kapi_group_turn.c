@@ -226,19 +226,18 @@ write_group(KCoordTable * table, Writing * w)
 	const uint8 *image;
 	size_t		len;
 	KGroup	   *g;
+	MemoryContext old;
 	KStr		id;
 	int32		n = 0;
 
 	w->when = kcoord_now() + BUSY_MS;
 	if (!kapi_group_work(&work))
 		return;
+	old = MemoryContextSwitchTo(work.ctx);
 	if (kcoord_lock_number(w->slot, &slot) == KCOORD_LOCKED)
 	{
-		MemoryContext old = MemoryContextSwitchTo(work.ctx);
-
 		id = kcoord_id(slot);
 		id.data = pnstrdup(id.data, id.len);
-		MemoryContextSwitchTo(old);
 		image = kcoord_image(slot, &len);
 		/* the opened group lives on copies */
 		g = kgroup_open(&work.env, kcoord_now(), id, image, len);
@@ -257,6 +256,7 @@ write_group(KCoordTable * table, Writing * w)
 					 errmsg("a row of kafka.group_state is locked"),
 					 errhint("It is tried again until the transaction that holds it has ended.")));
 	}
+	MemoryContextSwitchTo(old);
 	kapi_group_work_end(&work);
 }
 
