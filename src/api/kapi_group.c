@@ -177,6 +177,24 @@ kapi_group_work_end(KGroupWork * work)
 	MemoryContextDelete(work->ctx);
 }
 
+MemoryContext
+kapi_group_attempt(KRequest * req)
+{
+	MemoryContext attempt = AllocSetContextCreate(req->ctx, "kafka group attempt",
+												  ALLOCSET_SMALL_SIZES);
+
+	MemoryContextSwitchTo(attempt);
+	return attempt;
+}
+
+void
+kapi_group_retry(KRequest * req, MemoryContext attempt, void (*step) (KRequest * req))
+{
+	MemoryContextSwitchTo(req->ctx);
+	MemoryContextDelete(attempt);
+	kapi_retry(req, step);
+}
+
 int16
 kapi_group_check(KStr id)
 {

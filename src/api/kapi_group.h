@@ -29,6 +29,13 @@ typedef struct KGroupWork
 extern bool kapi_group_work(KGroupWork *work);
 extern void kapi_group_work_end(KGroupWork *work);
 
+/*
+ * A step that may be tried many times works in memory of its own, which is current between
+ * these two, and goes with the request if it is not tried again.
+ */
+extern MemoryContext kapi_group_attempt(KRequest *req);
+extern void kapi_group_retry(KRequest *req, MemoryContext attempt, void (*step) (KRequest *req));
+
 /* NONE, or what is wrong with the id, or that groups are not there yet. */
 extern int16 kapi_group_check(KStr group_id);
 

@@ -97,6 +97,7 @@ void
 kapi_list_groups(KRequest * req)
 {
 	const		KListGroupsRequest *body = req->body;
+	MemoryContext attempt = kapi_group_attempt(req);
 	KGroupSummary simple = {.type = KGROUP_CLASSIC,.state = KGROUP_EMPTY};
 	KListGroupsResponse resp;
 	KCoordTable table;
@@ -113,7 +114,7 @@ kapi_list_groups(KRequest * req)
 	kapi_txn();
 	if (!kcoord_offset_open(&table, AccessShareLock, &busy))
 	{
-		kapi_retry(req, kapi_list_groups);
+		kapi_group_retry(req, attempt, kapi_list_groups);
 		return;
 	}
 	PushActiveSnapshot(GetLatestSnapshot());
@@ -137,7 +138,7 @@ kapi_list_groups(KRequest * req)
 	if (ok)
 		kapi_answer(req, &resp);
 	else
-		kapi_retry(req, kapi_list_groups);
+		kapi_group_retry(req, attempt, kapi_list_groups);
 }
 
 /* ------------------------------------------------------------------------
@@ -215,6 +216,7 @@ void
 kapi_describe_groups(KRequest * req)
 {
 	const		KDescribeGroupsRequest *body = req->body;
+	MemoryContext attempt = kapi_group_attempt(req);
 	KDescribeGroupsResponse resp;
 
 	kmsg_init(&kmsg_describe_groups_response, &resp);
@@ -240,7 +242,7 @@ kapi_describe_groups(KRequest * req)
 		/* the group's memory is the request's: the answer points into it */
 		if (!kapi_group_work(&work) || (g = kapi_group_open_any(&work, id, &slot)) == NULL)
 		{
-			kapi_retry(req, kapi_describe_groups);
+			kapi_group_retry(req, attempt, kapi_describe_groups);
 			return;
 		}
 		if (slot != NULL)
@@ -448,6 +450,7 @@ kapi_offset_delete(KRequest * req)
 	const		KOffsetDeleteRequest *body = req->body;
 	int16		error = body->group_id.len == 0 ? KERR_INVALID_GROUP_ID :
 		kapi_group_check(body->group_id);
+	MemoryContext attempt = kapi_group_attempt(req);
 	KCommit    *commit = palloc0_object(KCommit);
 	KGroupWork	work;
 	KCoordSlot *slot;
@@ -477,7 +480,7 @@ kapi_offset_delete(KRequest * req)
 		kapi_group_work_end(&work);
 	}
 	if (!ok)
-		kapi_retry(req, kapi_offset_delete);
+		kapi_group_retry(req, attempt, kapi_offset_delete);
 	else if (error != KERR_NONE)
 		kapi_fail(req, error);
 	else

@@ -251,18 +251,17 @@ kapi_offset_commit(KRequest * req)
 {
 	const		KOffsetCommitRequest *body = req->body;
 	int16		error = kapi_group_check(body->group_id);
-	KCommit    *commit = req->work;
+	MemoryContext attempt = kapi_group_attempt(req);
+	KCommit    *commit = palloc0_object(KCommit);
 
 	if (error != KERR_NONE)
 	{
 		kapi_fail(req, error);
 		return;
 	}
-	if (commit == NULL)
-		req->work = commit = palloc0_object(KCommit);
 	if (!check_parts(req, commit) || !check_member(req, commit, &error))
 	{
-		kapi_retry(req, kapi_offset_commit);
+		kapi_group_retry(req, attempt, kapi_offset_commit);
 		return;
 	}
 	if (error != KERR_NONE)
@@ -270,6 +269,7 @@ kapi_offset_commit(KRequest * req)
 		kapi_fail(req, error);
 		return;
 	}
+	req->work = commit;
 	kapi_commit_start(req, commit, commit_durable);
 }
 
@@ -720,6 +720,7 @@ void
 kapi_offset_fetch(KRequest * req)
 {
 	const		KOffsetFetchRequest *body = req->body;
+	MemoryContext attempt = kapi_group_attempt(req);
 	KOffsetFetchResponse *resp = palloc_object(KOffsetFetchResponse);
 	KOffsetFetchResponseGroup *groups;
 	KCoordTable table;
@@ -731,7 +732,7 @@ kapi_offset_fetch(KRequest * req)
 	kapi_txn();
 	if (!kcoord_offset_open(&table, AccessShareLock, &busy))
 	{
-		kapi_retry(req, kapi_offset_fetch);
+		kapi_group_retry(req, attempt, kapi_offset_fetch);
 		return;
 	}
 	kmsg_init(&kmsg_offset_fetch_response, resp);
@@ -749,7 +750,7 @@ kapi_offset_fetch(KRequest * req)
 	kcoord_table_close(&table);
 	if (!ok)
 	{
-		kapi_retry(req, kapi_offset_fetch);
+		kapi_group_retry(req, attempt, kapi_offset_fetch);
 		return;
 	}
 	if (req->version < 8)
