@@ -371,6 +371,19 @@ kapi_commits_write(void)
 	kcoord_table_close(&table);
 }
 
+/*
+ * Somebody was writing a row of it.  Begins anew: meanwhile the group may have given the partition
+ * to another member, whose commit must not be overwritten.
+ */
+static void
+commit_again(KRequest * req)
+{
+	KCommit    *commit = req->work;
+
+	req->work = NULL;
+	kapi_group_retry(req, GetMemoryChunkContext(commit), kapi_offset_commit);
+}
+
 void
 kapi_commits_written(XLogRecPtr lsn)
 {
@@ -388,6 +401,14 @@ kapi_commits_written(XLogRecPtr lsn)
 		{
 			commit->parts[i].done = commit->parts[i].done || commit->parts[i].put;
 			all = all && commit->parts[i].done;
+		}
+		if (!all && commit->parts[0].op == KCOMMIT_PUT)
+		{
+			dlist_delete(&commit->node);
+			commit->listed = false;
+			kapi_wait_clear(commit->req);
+			kapi_run(commit->req, commit_again);
+			continue;
 		}
 		if (!all)
 		{

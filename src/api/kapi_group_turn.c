@@ -33,6 +33,7 @@ static bool attached;
 static Writing *writing;
 static int	nwriting;
 static XLogRecPtr greatest_lsn;
+static MemoryContext letter_context;	/* of the one that is read */
 
 static int64 load_when;			/* try to read the rows then */
 static int	forgotten;			/* slots in which our predecessor is forgotten */
@@ -42,6 +43,7 @@ kapi_group_attach(void)
 {
 	kapi_group_requests_init();
 	writing = MemoryContextAllocHuge(kapi_context, kcoord_capacity() * sizeof(Writing));
+	letter_context = AllocSetContextCreate(kapi_context, "kafka letters", ALLOCSET_DEFAULT_SIZES);
 	kcoord_attach(kapi_broker);
 	attached = true;
 }
@@ -381,25 +383,21 @@ static bool
 receive(void)
 {
 	MemoryContext old = CurrentMemoryContext;
-	MemoryContext ctx = NULL;
 	KCoordPost	post;
 	KCoordVersion version;
 	bool		any = false;
 
 	for (;;)
 	{
-		if (ctx == NULL)
-			ctx = AllocSetContextCreate(kapi_context, "kafka letters", ALLOCSET_DEFAULT_SIZES);
-		MemoryContextSwitchTo(ctx);
+		MemoryContextSwitchTo(letter_context);
 		if (!kcoord_receive(&post, &version))
 			break;
 		MemoryContextSwitchTo(old);
 		any = true;
 		kapi_group_delivered(&post, &version);
-		MemoryContextReset(ctx);
+		MemoryContextReset(letter_context);
 	}
 	MemoryContextSwitchTo(old);
-	MemoryContextDelete(ctx);
 	return any;
 }
 

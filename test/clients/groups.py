@@ -25,7 +25,8 @@ def create():
 
 
 def write(topic, values):
-    p = Producer(BOOTSTRAP)
+    # what is tried again after a crash must not be there twice
+    p = Producer(dict(BOOTSTRAP, **{'enable.idempotence': True}))
     for i in values:
         p.produce(topic, value=str(i), partition=i % PARTITIONS)
     same(p.flush(60), 0, 'all is written')
