@@ -87,6 +87,7 @@ typedef struct KCommit
 	bool		listed;
 	KRequest   *req;
 	void		(*then) (KRequest *req);
+	MemoryContext attempt;		/* of an OffsetCommit: see kapi_group_attempt() */
 	bool		tried;			/* in the transaction that is being made */
 	bool		alone;			/* an error was thrown while it was written with others */
 	int64		when;			/* not before that, on kcoord_now()'s clock */

@@ -269,6 +269,7 @@ kapi_offset_commit(KRequest * req)
 		kapi_fail(req, error);
 		return;
 	}
+	commit->attempt = attempt;
 	req->work = commit;
 	kapi_commit_start(req, commit, commit_durable);
 }
@@ -381,7 +382,7 @@ commit_again(KRequest * req)
 	KCommit    *commit = req->work;
 
 	req->work = NULL;
-	kapi_group_retry(req, GetMemoryChunkContext(commit), kapi_offset_commit);
+	kapi_group_retry(req, commit->attempt, kapi_offset_commit);
 }
 
 void
