@@ -62,6 +62,7 @@ extern KLogResult klog_segment_next(Relation rel, KLogPartition *part, KLogSegme
 									KLogPosition *cold);
 extern BlockNumber klog_segment_block(Relation rel, KLogPartition *part, KLogSegment *seg,
 									  uint32 page, KLogPosition *cold);
+extern bool klog_segment_knows(const KLogSegment *seg, uint32 pageno);
 /*
  * Last page of 1..last whose base offset is <= offset (page 1 when there is none): the batch that
  * holds offset starts on it or before.  KLOG_CORRUPT: a page is not the segment's (any more).

@@ -16,7 +16,7 @@
 
 #include "log/klog_buffer.h"
 
-/* Pages of one loan: as many content locks are held. */
+/* Pages of one loan: as many content locks are held, and none but data pages'. */
 #define LEND_PAGES		64
 
 /* Control batches that stand for dead ones, in one loan. */
@@ -169,6 +169,8 @@ klog_lend(Relation rel, KLogPartition *part, const KLogSpan *span, Size most, st
 
 		if (seg.entry.segment == end.segment ? at.page > end.page : at.page >= seg.entry.npages)
 		{
+			if (loan.npages > 0)
+				break;
 			result = seg.entry.segment >= end.segment ? KLOG_OUT_OF_RANGE :
 				klog_segment_next(rel, part, &seg, cold);
 			wrong = result != KLOG_OK && result != KLOG_COLD;
@@ -179,6 +181,8 @@ klog_lend(Relation rel, KLogPartition *part, const KLogSpan *span, Size most, st
 			at.pos = KLOG_DATA_START;
 			continue;
 		}
+		if (loan.npages > 0 && !klog_segment_knows(&seg, at.page))
+			break;
 		block = klog_segment_block(rel, part, &seg, at.page, cold);
 		wrong = block == InvalidBlockNumber && !klog_is_cold(cold);
 		if (block == InvalidBlockNumber)

@@ -238,6 +238,21 @@ klog_segment_sealed_bytes(Relation rel, KLogPartition *part, const KLogPartition
 }
 
 /*
+ * Will klog_segment_block() answer without looking at the head page?  Who holds locks of data pages
+ * must not take that page's as well: whoever frees a segment takes them the other way round.
+ */
+bool
+klog_segment_knows(const KLogSegment *seg, uint32 pageno)
+{
+	uint32		extent;
+	uint32		inside;
+
+	klog_segment_locate(pageno, seg->extent_units, &extent, &inside);
+	return seg->extent_count > 0 && extent >= seg->extent_from &&
+		extent < seg->extent_from + seg->extent_count;
+}
+
+/*
  * Block of a segment's page; InvalidBlockNumber when the segment has no such page, or its head page
  * belongs to something else by now, or is cold.  Sets seg->nextents.
  */
@@ -249,8 +264,7 @@ klog_segment_block(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 p
 	uint32		inside;
 
 	klog_segment_locate(pageno, seg->extent_units, &extent, &inside);
-	if (seg->extent_count == 0 || extent < seg->extent_from ||
-		extent >= seg->extent_from + seg->extent_count)
+	if (!klog_segment_knows(seg, pageno))
 	{
 		Buffer		buffer;
 		KLogHead   *head;

@@ -180,8 +180,11 @@ klog_writeout(Relation rel, KLogPartition *part)
 		return false;
 	for (; pageno < end && n < GO_PAGES; pageno++, n++)
 	{
-		BlockNumber block = klog_segment_block(rel, part, &seg, pageno, NULL);
+		BlockNumber block;
 
+		if (!klog_segment_knows(&seg, pageno))
+			run_write(rel);
+		block = klog_segment_block(rel, part, &seg, pageno, NULL);
 		if (block == InvalidBlockNumber)
 			break;
 		if (run.npages == RUN_PAGES || block != run.first + run.npages ||

@@ -660,7 +660,11 @@ run(void (*fn) (void *arg), void *arg)
 
 	CurrentMemoryContext = ctx;
 	if (!fake_try(fn, arg))
+	{
 		end_transaction(false);
+		if (IsTransactionState())
+			AbortCurrentTransaction();	/* a reader's own */
+	}
 	CurrentMemoryContext = TopMemoryContext;
 	MemoryContextDelete(ctx);
 	if (!TransactionIdIsValid(xid))

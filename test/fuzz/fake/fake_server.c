@@ -810,6 +810,12 @@ AbortCurrentTransaction(void)
 	fake_transaction_end(false);
 }
 
+bool
+IsTransactionState(void)
+{
+	return in_transaction;
+}
+
 int
 GetCurrentTransactionNestLevel(void)
 {
