@@ -20,6 +20,11 @@
 #	make indent         pg_bsd_indent over the sources
 
 SHELL = /bin/sh
+
+# Each goal is a make of its own: two at once would both write an object that both lack. Either of
+# them still compiles as much at a time as -j says.
+.NOTPARALLEL:
+
 BUILD = $(MAKE) --no-print-directory -f build.mk
 
 all install uninstall installdirs generated unit-programs fuzz-programs:
