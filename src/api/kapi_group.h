@@ -87,7 +87,18 @@ typedef struct KCommit
 	bool		listed;
 	KRequest   *req;
 	void		(*then) (KRequest *req);
-	MemoryContext attempt;		/* of an OffsetCommit: see kapi_group_attempt() */
+
+	/*
+	 * Called when its rows are written but not committed, and nobody else can write them: does what
+	 * allowed that still hold?  The first form of "no" undoes the transaction and runs "again",
+	 * with the memory of the attempt (see kapi_group_attempt()) gone; without "again", the
+	 * function has changed the parts, and they are written anew.
+	 */
+	bool		(*valid) (KRequest *req);
+	void		(*again) (KRequest *req);
+	MemoryContext attempt;
+	KCoordStamp stamp;			/* of the group when it was asked; for "valid" */
+	bool		overtaken;		/* "valid" has said no */
 	bool		tried;			/* in the transaction that is being made */
 	bool		alone;			/* an error was thrown while it was written with others */
 	int64		when;			/* not before that, on kcoord_now()'s clock */
@@ -104,11 +115,12 @@ extern bool kapi_commits_pending(void);
 extern long kapi_commits_timeout(void);
 
 /*
- * Writes them, in the transaction of kapi_group_turn(), which then tells whether it has committed,
- * and its LSN.
+ * Writes them, in the transaction of kapi_group_turn(), which then tells what has become of it:
+ * committed with this LSN; undone since kapi_commits_write() returned false; or failed.
  */
-extern void kapi_commits_write(void);
+extern bool kapi_commits_write(void);
 extern void kapi_commits_written(XLogRecPtr lsn);
+extern void kapi_commits_overtaken(void);
 extern void kapi_commits_failed(void);
 
 /* ------------------------------------------------------------------------

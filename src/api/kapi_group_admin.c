@@ -265,8 +265,13 @@ kapi_describe_groups(KRequest * req)
 typedef struct Deletion
 {
 	KCommit		commit;			/* first: one part a group */
+	KCoordVersion *versions;	/* of what takes the groups' own rows away */
 	int32		next;			/* the groups before that are looked at */
+	int64		until;
 } Deletion;
+
+/* How long those rows are waited for; clients have given up by then. */
+#define DELETION_LIMIT	60000	/* ms */
 
 static void
 answer_deletion(KRequest * req, const KCommitPart * parts, int16 error)
@@ -293,17 +298,67 @@ kapi_delete_groups_fail(KRequest * req, int16 error)
 	answer_deletion(req, NULL, error);
 }
 
+/* The offsets have gone; another broker may be at the group's own rows. */
 static void
 deletion_durable(KRequest * req)
 {
-	answer_deletion(req, ((Deletion *) req->work)->commit.parts, 0);
+	Deletion   *deletion = req->work;
+
+	if (deletion->until == 0)
+		deletion->until = kapi_now() + DELETION_LIMIT;
+	for (int32 i = 0; i < deletion->commit.n; i++)
+	{
+		if (kcoord_is_durable(&deletion->versions[i]))
+			continue;
+		if (kapi_now() >= deletion->until)
+		{
+			deletion->commit.parts[i].error = KERR_COORDINATOR_NOT_AVAILABLE;
+			continue;
+		}
+		kapi_wait_poll(req, deletion_durable);
+		kapi_wait_until(req, deletion->until, deletion_durable);
+		return;
+	}
+	answer_deletion(req, deletion->commit.parts, 0);
+}
+
+/* A group that has come to life again keeps what offsets it has. */
+static bool
+deletion_valid(KRequest * req)
+{
+	Deletion   *deletion = req->work;
+	bool		valid = true;
+
+	for (int32 i = 0; i < deletion->commit.n; i++)
+	{
+		KCommitPart *part = &deletion->commit.parts[i];
+		KCoordSlot *slot;
+		KGroupSummary summary;
+		const uint8 *image;
+		size_t		len;
+
+		if (part->done || kcoord_lock_wait(part->group_id, &slot) != KCOORD_LOCKED)
+			continue;
+		image = kcoord_image(slot, &len);
+		if (image != NULL && kgroup_image_summary(image, len, &summary) &&
+			summary.type != KGROUP_NONE && summary.state != KGROUP_EMPTY)
+		{
+			part->error = KERR_NON_EMPTY_GROUP;
+			part->done = true;
+			valid = false;
+		}
+		kcoord_unlock(slot);
+	}
+	return valid;
 }
 
 /* Deletes one group from memory.  False: busy. */
 static bool
-delete_group(KCommitPart * part)
+delete_group(KCommitPart * part, KCoordVersion * rows_version)
 {
 	KGroupWork	work;
+	const		KGroupRow *rows;
+	uint64		number;
 	KGroupResult result;
 	KCoordSlot *slot;
 	KCoordVersion version;
@@ -321,6 +376,8 @@ delete_group(KCommitPart * part)
 	if (g != NULL)
 	{
 		result = kgroup_delete(g, &part->error);
+		if (slot != NULL && kgroup_rows(g, &rows, &number) > 0)
+			*rows_version = kcoord_version(slot, number);
 		if (!kapi_group_finish(&work, slot, g, result, 0, &own, &version))
 			part->error = KERR_COORDINATOR_NOT_AVAILABLE;
 	}
@@ -340,13 +397,16 @@ kapi_delete_groups(KRequest * req)
 		deletion->commit.n = body->groups_names.count;
 		deletion->commit.parts = palloc_extended((deletion->commit.n + 1) * sizeof(KCommitPart),
 												 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+		deletion->versions = palloc_extended((deletion->commit.n + 1) * sizeof(KCoordVersion),
+											 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+		deletion->commit.valid = deletion_valid;
 	}
 	for (; deletion->next < deletion->commit.n; deletion->next++)
 	{
 		KCommitPart *part = &deletion->commit.parts[deletion->next];
 
 		part->group_id = body->groups_names.items[deletion->next];
-		if (!delete_group(part))
+		if (!delete_group(part, &deletion->versions[deletion->next]))
 		{
 			kapi_retry(req, kapi_delete_groups);
 			return;
@@ -405,6 +465,21 @@ static void
 offsets_durable(KRequest * req)
 {
 	answer_offsets(req, ((KCommit *) req->work)->parts, 0);
+}
+
+/* What the group reads has not changed since it was asked. */
+static bool
+offsets_valid(KRequest * req)
+{
+	KCommit    *commit = req->work;
+	KCoordSlot *slot;
+
+	if (commit->stamp.slot >= 0)
+		return kcoord_unchanged(&commit->stamp);
+	if (kcoord_lock_wait(commit->parts[0].group_id, &slot) == KCOORD_NO_GROUP)
+		return true;
+	kcoord_unlock(slot);
+	return false;
 }
 
 /* Which offsets may go.  False: a catalog was locked. */
@@ -470,8 +545,12 @@ kapi_offset_delete(KRequest * req)
 	{
 		g = kapi_group_open_any(&work, body->group_id, &slot);
 		/* the opened group is a copy: it can be asked without the lock */
+		commit->stamp.slot = -1;
 		if (g != NULL && slot != NULL)
+		{
+			commit->stamp = kcoord_stamp(slot);
 			kcoord_unlock(slot);
+		}
 		if (g != NULL)
 		{
 			error = koffset_check_delete(g);
@@ -485,6 +564,9 @@ kapi_offset_delete(KRequest * req)
 		kapi_fail(req, error);
 	else
 	{
+		commit->attempt = attempt;
+		commit->valid = offsets_valid;
+		commit->again = kapi_offset_delete;
 		req->work = commit;
 		kapi_commit_start(req, commit, offsets_durable);
 	}

@@ -4,6 +4,9 @@
  *
  * A commit is checked when it arrives, and written at the end of the turn together with all
  * others (kapi_group_turn.c); partitions whose row somebody else is just writing are tried again.
+ * Meanwhile the group may have given a partition to another member, whose commits must not be
+ * overwritten.  So it is checked again when the rows are written and, until the transaction
+ * ends, locked: a member that is still the owner then has written before any later owner can.
  */
 #include "postgres.h"
 
@@ -123,7 +126,7 @@ kapi_commit_start(KRequest * req, KCommit * commit, void (*then) (KRequest * req
 	commit->then = then;
 	commit->listed = true;
 	dlist_push_tail(&commits, &commit->node);
-	kapi_wait_until(req, kapi_now() + COMMIT_LIMIT, commit_late);
+	kapi_wait_until(req, req->begun + COMMIT_LIMIT, commit_late);
 }
 
 /* The partitions, and what is wrong with each; false: a catalog was locked. */
@@ -178,11 +181,11 @@ check_parts(KRequest * req, KCommit * commit)
 }
 
 /*
- * May the group's member commit?  False: parked, to be tried again.  *error is that of all
+ * May the group's member commit?  False: to be tried again; not if "wait".  *error is that of all
  * partitions.
  */
 static bool
-check_member(KRequest * req, KCommit * commit, int16 *error)
+check_member(KRequest * req, KCommit * commit, bool wait, int16 *error)
 {
 	const		KOffsetCommitRequest *body = req->body;
 	KOffsetCommitter committer = {
@@ -202,9 +205,12 @@ check_member(KRequest * req, KCommit * commit, int16 *error)
 
 	if (!kapi_group_work(&work))
 		return false;
-	lock = kcoord_lock(body->group_id, false, &slot);
+	lock = wait ? kcoord_lock_wait(body->group_id, &slot) :
+		kcoord_lock(body->group_id, false, &slot);
+	commit->stamp.slot = -1;
 	if (lock == KCOORD_LOCKED)
 	{
+		commit->stamp = kcoord_stamp(slot);
 		image = kcoord_image(slot, &len);
 		if (image != NULL && koffset_image_commit(image, len, kcoord_now(), &committer))
 		{
@@ -246,6 +252,16 @@ check_member(KRequest * req, KCommit * commit, int16 *error)
 	return true;
 }
 
+static bool
+commit_valid(KRequest * req)
+{
+	KCommit    *commit = req->work;
+	int16		error;
+
+	return kcoord_unchanged(&commit->stamp) ||
+		(check_member(req, commit, true, &error) && error == KERR_NONE);
+}
+
 void
 kapi_offset_commit(KRequest * req)
 {
@@ -259,7 +275,7 @@ kapi_offset_commit(KRequest * req)
 		kapi_fail(req, error);
 		return;
 	}
-	if (!check_parts(req, commit) || !check_member(req, commit, &error))
+	if (!check_parts(req, commit) || !check_member(req, commit, false, &error))
 	{
 		kapi_group_retry(req, attempt, kapi_offset_commit);
 		return;
@@ -270,6 +286,8 @@ kapi_offset_commit(KRequest * req)
 		return;
 	}
 	commit->attempt = attempt;
+	commit->valid = commit_valid;
+	commit->again = kapi_offset_commit;
 	req->work = commit;
 	kapi_commit_start(req, commit, commit_durable);
 }
@@ -332,7 +350,7 @@ write_commit(KCoordTable *table, KCommit *commit)
 	}
 }
 
-void
+bool
 kapi_commits_write(void)
 {
 	KCoordTable table;
@@ -342,16 +360,17 @@ kapi_commits_write(void)
 	int64		now = kcoord_now();
 	int			n = 0;
 	bool		busy;
+	bool		all_valid = true;
 
 	dlist_foreach(iter, &commits)
 		dlist_container(KCommit, node, iter.cur)->tried = false;
 	if (dlist_is_empty(&commits))
-		return;
+		return true;
 	if (!kcoord_offset_open(&table, RowExclusiveLock, &busy))
 	{
 		dlist_foreach(iter, &commits)
 			dlist_container(KCommit, node, iter.cur)->when = now + 2;
-		return;
+		return true;
 	}
 	ctx = AllocSetContextCreate(CurrentMemoryContext, "kafka commits", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(ctx);
@@ -367,22 +386,42 @@ kapi_commits_write(void)
 		if (commit->alone)
 			break;
 	}
+	kcoord_table_close(&table);
+	dlist_foreach(iter, &commits)
+	{
+		KCommit    *commit = dlist_container(KCommit, node, iter.cur);
+
+		commit->overtaken = commit->tried && !commit->valid(commit->req);
+		all_valid = all_valid && !commit->overtaken;
+		MemoryContextReset(ctx);
+	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(ctx);
-	kcoord_table_close(&table);
+	return all_valid;
 }
 
-/*
- * Somebody was writing a row of it.  Begins anew: meanwhile the group may have given the partition
- * to another member, whose commit must not be overwritten.
- */
+/* Somebody was writing a row of it, or the group has changed: begins anew. */
 static void
 commit_again(KRequest * req)
 {
 	KCommit    *commit = req->work;
 
+	if (kapi_now() > req->begun + COMMIT_LIMIT)
+	{
+		commit_late(req);
+		return;
+	}
 	req->work = NULL;
-	kapi_group_retry(req, commit->attempt, kapi_offset_commit);
+	kapi_group_retry(req, commit->attempt, commit->again);
+}
+
+static void
+begin_again(KCommit *commit)
+{
+	dlist_delete(&commit->node);
+	commit->listed = false;
+	kapi_wait_clear(commit->req);
+	kapi_run(commit->req, commit_again);
 }
 
 void
@@ -403,12 +442,9 @@ kapi_commits_written(XLogRecPtr lsn)
 			commit->parts[i].done = commit->parts[i].done || commit->parts[i].put;
 			all = all && commit->parts[i].done;
 		}
-		if (!all && commit->parts[0].op == KCOMMIT_PUT)
+		if (!all && commit->again != NULL)
 		{
-			dlist_delete(&commit->node);
-			commit->listed = false;
-			kapi_wait_clear(commit->req);
-			kapi_run(commit->req, commit_again);
+			begin_again(commit);
 			continue;
 		}
 		if (!all)
@@ -421,6 +457,21 @@ kapi_commits_written(XLogRecPtr lsn)
 		commit->listed = false;
 		kapi_wait_clear(commit->req);
 		kapi_wait_lsn(commit->req, lsn, true, commit->then);
+	}
+}
+
+void
+kapi_commits_overtaken(void)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &commits)
+	{
+		KCommit    *commit = dlist_container(KCommit, node, iter.cur);
+
+		commit->tried = false;
+		if (commit->overtaken && commit->again != NULL)
+			begin_again(commit);
 	}
 }
 

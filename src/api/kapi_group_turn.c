@@ -6,11 +6,13 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "api/kapi_group.h"
 #include "api/kapi_wait.h"
+#include "kstop.h"
 
 /* After an error, until it is tried again. */
 #define AGAIN_MS	1000
@@ -18,11 +20,15 @@
 /* While somebody has a lock. */
 #define BUSY_MS		2
 
+/* Of one turn, for groups whose time has come. */
+#define TICKS_MS	5
+
 /* A group whose rows this broker writes. */
 typedef struct Writing
 {
 	int			slot;
 	bool		tried;			/* in the transaction that is being made */
+	bool		alone;			/* an error was thrown while it was written with others */
 	bool		sent;			/* committed; not durable yet, for all that is known */
 	uint64		version;
 	XLogRecPtr	lsn;
@@ -74,6 +80,20 @@ typedef struct Restoring
 	int			refused;
 } Restoring;
 
+/* A session may look at the place. */
+static KCoordLock
+lock_patiently(KStr id, KCoordSlot **slot)
+{
+	KCoordLock	lock;
+
+	while ((lock = kcoord_lock(id, true, slot)) == KCOORD_BUSY)
+	{
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(100);
+	}
+	return lock;
+}
+
 static void
 restore_group(void *arg, KStr id, const KGroupRow * rows, int count)
 {
@@ -84,7 +104,7 @@ restore_group(void *arg, KStr id, const KGroupRow * rows, int count)
 	const		KGroupAnswer *own;
 	KGroup	   *g;
 
-	if (kcoord_lock(id, true, &slot) != KCOORD_LOCKED)
+	if (lock_patiently(id, &slot) != KCOORD_LOCKED)
 	{
 		restoring->refused++;
 		return;
@@ -199,17 +219,49 @@ forget_step(void *arg)
  * ------------------------------------------------------------------------
  */
 
-static void
-timer_step(void *arg)
+typedef struct Tick
 {
+	int			slot;
+	bool		ok;
+} Tick;
+
+static void
+tick_step(void *arg)
+{
+	Tick	   *tick = arg;
+
+	tick->ok = run_on_slot(tick->slot, kgroup_tick);
+}
+
+/* What is due, for a while: the sessions of many groups may end in one moment. */
+static void
+tick(void)
+{
+	static int	first;			/* where the last look has stopped */
+	int64		start = kcoord_now();
 	int64		next = PG_INT64_MAX;
 
-	for (int i = 0; i < kcoord_capacity(); i++)
+	for (int n = 0; n < kcoord_capacity(); n++)
 	{
-		if (kcoord_deadline(i) <= kcoord_now() && !run_on_slot(i, kgroup_tick))
-			next = Min(next, kcoord_now() + BUSY_MS);
-		else
-			next = Min(next, kcoord_deadline(i));
+		Tick		tick = {.slot = (first + n) % kcoord_capacity()};
+		int64		deadline = kcoord_deadline(tick.slot);
+
+		if (deadline <= start)
+		{
+			if (kcoord_now() > start + TICKS_MS)
+			{
+				first = tick.slot;
+				kcoord_timer_again(start);
+				return;
+			}
+			if (!kapi_guard(tick_step, &tick, "looking after a consumer group"))
+				deadline = kcoord_now() + AGAIN_MS;
+			else if (!tick.ok)
+				deadline = kcoord_now() + BUSY_MS;
+			else
+				deadline = kcoord_deadline(tick.slot);
+		}
+		next = Min(next, deadline);
 	}
 	kcoord_timer_again(next);
 }
@@ -244,13 +296,13 @@ write_group(KCoordTable * table, Writing * w)
 		/* the opened group lives on copies */
 		g = kgroup_open(&work.env, kcoord_now(), id, image, len);
 		kcoord_unlock(slot);
+		w->tried = true;
 		if (g == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_OUT_OF_MEMORY),
 					 errmsg("out of memory"),
 					 errdetail("The rows of a consumer group could not be made.")));
 		n = kgroup_rows(g, &rows, &w->version);
-		w->tried = true;
 		/* only somebody who writes into our table by hand can be in the way */
 		if (n > 0 && kcoord_state_write(table, id, rows, n) != KCOORD_PUT)
 			ereport(ERROR,
@@ -262,9 +314,30 @@ write_group(KCoordTable * table, Writing * w)
 	kapi_group_work_end(&work);
 }
 
+static bool
+is_due(const Writing * w)
+{
+	return !w->sent && w->when <= kcoord_now();
+}
+
+/* One whose rows cannot be written must not keep those of all others from being written. */
+static Writing *
+due_alone(void)
+{
+	for (int i = 0; i < nwriting; i++)
+	{
+		if (writing[i].alone && is_due(&writing[i]))
+			return &writing[i];
+	}
+	return NULL;
+}
+
+/* *arg becomes false if the transaction had to be undone, though nothing is wrong. */
 static void
 write_step(void *arg)
 {
+	Writing    *alone = due_alone();
+	bool	   *valid = arg;
 	KCoordTable table;
 	bool		busy;
 
@@ -272,9 +345,11 @@ write_step(void *arg)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (kcoord_state_open(&table, RowExclusiveLock, &busy))
 	{
-		for (int i = 0; i < nwriting; i++)
+		if (alone != NULL)
+			write_group(&table, alone);
+		for (int i = 0; alone == NULL && i < nwriting; i++)
 		{
-			if (!writing[i].sent && writing[i].when <= kcoord_now())
+			if (is_due(&writing[i]))
 				write_group(&table, &writing[i]);
 		}
 		kcoord_table_close(&table);
@@ -284,9 +359,17 @@ write_step(void *arg)
 		for (int i = 0; i < nwriting; i++)
 			writing[i].when = Max(writing[i].when, kcoord_now() + BUSY_MS);
 	}
-	kapi_commits_write();
+	if (alone == NULL)
+		*valid = kapi_commits_write();
+	if (!*valid)
+	{
+		kapi_txn_abort();
+		return;
+	}
 	PopActiveSnapshot();
+	KSTOP("group-before-commit");
 	kapi_txn_end();
+	KSTOP("group-after-commit");
 }
 
 static bool
@@ -294,7 +377,7 @@ write_pending(void)
 {
 	for (int i = 0; i < nwriting; i++)
 	{
-		if (!writing[i].sent && writing[i].when <= kcoord_now())
+		if (is_due(&writing[i]))
 			return true;
 	}
 	return kapi_commits_pending();
@@ -310,24 +393,29 @@ end_step(void *arg)
 static void
 write_all(void)
 {
+	bool		valid = true;
 	bool		ok;
 
 	if (!kapi_guard(end_step, NULL, "ending a transaction"))
 		return;
+	KSTOP(psprintf("group-before-write-%d", kapi_broker));
 	for (int i = 0; i < nwriting; i++)
 		writing[i].tried = false;
-	ok = kapi_guard(write_step, NULL, "writing consumer groups");
+	ok = kapi_guard(write_step, &valid, "writing consumer groups");
 	for (int i = 0; i < nwriting; i++)
 	{
 		Writing    *w = &writing[i];
 
 		if (!w->tried)
 			continue;
-		w->sent = ok;
+		w->sent = ok && valid;
 		w->lsn = XactLastCommitEnd;
-		w->when = ok ? 0 : kcoord_now() + AGAIN_MS;
+		w->when = ok || !w->alone ? 0 : kcoord_now() + AGAIN_MS;
+		w->alone = !ok;
 	}
-	if (ok)
+	if (!valid)
+		kapi_commits_overtaken();
+	else if (ok)
 	{
 		greatest_lsn = Max(greatest_lsn, XactLastCommitEnd);
 		kapi_commits_written(XactLastCommitEnd);
@@ -412,9 +500,8 @@ kapi_group_turn(void)
 		kapi_guard(load_step, NULL, "reading consumer groups");
 	if (kcoord_loaded() && forgotten < kcoord_capacity())
 		kapi_guard(forget_step, NULL, "forgetting an earlier process");
-	if (kcoord_loaded() && kcoord_timer_take() &&
-		!kapi_guard(timer_step, NULL, "looking after consumer groups"))
-		kcoord_timer_again(kcoord_now() + AGAIN_MS);
+	if (kcoord_loaded() && kcoord_timer_take())
+		tick();
 	any = receive();
 	if (write_pending())
 		write_all();

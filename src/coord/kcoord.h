@@ -62,6 +62,26 @@ typedef enum KCoordLock
 extern KCoordLock kcoord_lock(KStr group_id, bool create, KCoordSlot **slot);
 extern void kcoord_unlock(KCoordSlot *slot);
 
+/*
+ * The same, and waits for the lock, which nobody holds for longer than an event takes; the caller
+ * holds no other group's lock.  KCOORD_LOCKED or KCOORD_NO_GROUP.
+ */
+extern KCoordLock kcoord_lock_wait(KStr group_id, KCoordSlot **slot);
+
+/*
+ * Of a locked group: a number that changes whenever it gets another image, and is never used
+ * again.  What a look at the image has found is true as long as kcoord_unchanged(), which needs
+ * no lock; slot -1: there was no group.
+ */
+typedef struct KCoordStamp
+{
+	int			slot;
+	uint64		stamp;
+} KCoordStamp;
+
+extern KCoordStamp kcoord_stamp(const KCoordSlot *slot);
+extern bool kcoord_unchanged(const KCoordStamp *stamp);
+
 /* The same by number, 0 <= i < kcoord_capacity(); KCOORD_NO_GROUP: no group there. */
 extern int	kcoord_capacity(void);
 extern KCoordLock kcoord_lock_number(int i, KCoordSlot **slot);

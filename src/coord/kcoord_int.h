@@ -33,6 +33,7 @@ struct KCoordSlot
 
 	/* read without a lock */
 	pg_atomic_uint64 incarnation;	/* 0: no group */
+	pg_atomic_uint64 stamp;		/* of the image */
 	pg_atomic_uint64 durable;
 	pg_atomic_uint64 waiting;	/* brokers, as bits */
 	pg_atomic_uint64 deadline;	/* INT64_MAX: none */
@@ -58,6 +59,7 @@ struct KCoordLetter
 
 typedef struct KCoordShared
 {
+	LWLock		attach_lock;	/* one broker at a time begins */
 	LWLock		table_lock;		/* chains, free list, who lives */
 	uint64		seed;
 	int			capacity;

@@ -2,7 +2,8 @@
  * kcoord_table.c
  *		Groups in shared memory: lookup, locks, images.
  *
- * Locks: a slot's, then the table's; with the table's held a slot's only conditionally.
+ * Locks: that of the brokers' beginnings, a slot's, then the table's; with the table's held a
+ * slot's only conditionally.
  */
 #include "postgres.h"
 
@@ -57,6 +58,19 @@ kcoord_shmem_size(void)
 	return add_size(table_size(), MAXALIGN(area_size()));
 }
 
+/* Neither a stamp nor an incarnation is used twice. */
+static uint64
+next_number(void)
+{
+	return pg_atomic_add_fetch_u64(&kcoord_shared->incarnations, 1);
+}
+
+static void
+slot_changed(KCoordSlot *slot)
+{
+	pg_atomic_write_u64(&slot->stamp, next_number());
+}
+
 static void
 slot_clear(KCoordSlot *slot)
 {
@@ -67,6 +81,7 @@ slot_clear(KCoordSlot *slot)
 	slot->image_block = InvalidDsaPointer;
 	slot->image_len = 0;
 	slot->writer = NO_WRITER;
+	slot_changed(slot);
 	pg_atomic_write_u64(&slot->incarnation, 0);
 	pg_atomic_write_u64(&slot->durable, 0);
 	pg_atomic_write_u64(&slot->deadline, PG_INT64_MAX);
@@ -92,6 +107,7 @@ kcoord_shmem_init(void)
 		slot_tranche = LWLockNewTrancheId();
 		area_tranche = LWLockNewTrancheId();
 		memset(shared, 0, table_size());
+		LWLockInitialize(&shared->attach_lock, table_tranche);
 		LWLockInitialize(&shared->table_lock, table_tranche);
 		if (!pg_strong_random(&shared->seed, sizeof(shared->seed)))
 			ereport(ERROR,
@@ -114,6 +130,7 @@ kcoord_shmem_init(void)
 		{
 			LWLockInitialize(&slots[i].lock, slot_tranche);
 			pg_atomic_init_u64(&slots[i].incarnation, 0);
+			pg_atomic_init_u64(&slots[i].stamp, 0);
 			pg_atomic_init_u64(&slots[i].durable, 0);
 			pg_atomic_init_u64(&slots[i].waiting, 0);
 			pg_atomic_init_u64(&slots[i].deadline, PG_INT64_MAX);
@@ -186,20 +203,21 @@ broker_exit(int code, Datum arg)
 	dsa_release_in_place(area_place);
 }
 
-/* No broker lives: whatever is in memory has no owner, and the rows are read anew. */
+/*
+ * No broker lives: whatever is in memory has no owner, and the rows are read anew.  Sessions may
+ * still look at groups.
+ */
 static void
 forget_all(void)
 {
 	for (int i = 0; i < kcoord_shared->capacity; i++)
 	{
-		block_free(&slots[i].id);
+		LWLockAcquire(&slots[i].lock, LW_EXCLUSIVE);
 		block_free(&slots[i].image_block);
-		slot_clear(&slots[i]);
-		slots[i].next = i + 1 < kcoord_shared->capacity ? i + 1 : -1;
+		slots[i].image_len = 0;
+		slots[i].writer = NO_WRITER;
+		kcoord_unlock(&slots[i]);
 	}
-	kcoord_shared->first_free = 0;
-	for (int i = 0; i < kcoord_shared->nbuckets; i++)
-		buckets[i] = -1;
 	for (int i = 0; i < KCOORD_BROKERS; i++)
 		kcoord_discard(i);
 	pg_atomic_write_u32(&kcoord_shared->loaded, 0);
@@ -213,18 +231,22 @@ kcoord_attach(int broker)
 
 	kcoord_broker = broker;
 	kcoord_area();
-	LWLockAcquire(&kcoord_shared->table_lock, LW_EXCLUSIVE);
+	LWLockAcquire(&kcoord_shared->attach_lock, LW_EXCLUSIVE);
+	LWLockAcquire(&kcoord_shared->table_lock, LW_SHARED);
 	for (int i = 0; i < KCOORD_BROKERS; i++)
 	{
 		if (kcoord_shared->brokers[i].latch != NULL)
 			alone = false;
 	}
+	LWLockRelease(&kcoord_shared->table_lock);
 	if (alone)
 		forget_all();
 	else
 		kcoord_discard(broker);
+	LWLockAcquire(&kcoord_shared->table_lock, LW_EXCLUSIVE);
 	kcoord_shared->brokers[broker].latch = MyLatch;
 	LWLockRelease(&kcoord_shared->table_lock);
+	LWLockRelease(&kcoord_shared->attach_lock);
 	before_shmem_exit(broker_exit, (Datum) 0);
 }
 
@@ -366,16 +388,46 @@ take_free(KStr id, uint64 hash, dsa_pointer id_block)
 	slot->id_len = id.len;
 	slot->next = *bucket;
 	*bucket = number;
-	pg_atomic_write_u64(&slot->incarnation,
-						pg_atomic_add_fetch_u64(&kcoord_shared->incarnations, 1));
+	pg_atomic_write_u64(&slot->incarnation, next_number());
 	return slot;
+}
+
+static uint64
+hash_id(KStr id)
+{
+	return hash_bytes_extended((const unsigned char *) id.data, id.len, kcoord_shared->seed);
+}
+
+KCoordLock
+kcoord_lock_wait(KStr id, KCoordSlot **slot)
+{
+	uint64		hash = hash_id(id);
+
+	for (;;)
+	{
+		KCoordSlot *again;
+
+		LWLockAcquire(&kcoord_shared->table_lock, LW_SHARED);
+		*slot = find(id, hash);
+		LWLockRelease(&kcoord_shared->table_lock);
+		if (*slot == NULL)
+			return KCOORD_NO_GROUP;
+
+		/* With its lock, it cannot become another group's any more. */
+		LWLockAcquire(&(*slot)->lock, LW_EXCLUSIVE);
+		LWLockAcquire(&kcoord_shared->table_lock, LW_SHARED);
+		again = find(id, hash);
+		LWLockRelease(&kcoord_shared->table_lock);
+		if (again == *slot)
+			return KCOORD_LOCKED;
+		LWLockRelease(&(*slot)->lock);
+	}
 }
 
 KCoordLock
 kcoord_lock(KStr id, bool create, KCoordSlot **slot)
 {
-	uint64		hash = hash_bytes_extended((const unsigned char *) id.data, id.len,
-										   kcoord_shared->seed);
+	uint64		hash = hash_id(id);
 	dsa_pointer id_block;
 	KCoordLock	result;
 
@@ -419,6 +471,23 @@ kcoord_lock_number(int i, KCoordSlot **slot)
 		return KCOORD_LOCKED;
 	LWLockRelease(&slots[i].lock);
 	return KCOORD_NO_GROUP;
+}
+
+KCoordStamp
+kcoord_stamp(const KCoordSlot *slot)
+{
+	return (KCoordStamp)
+	{
+		.slot = kcoord_number(slot),
+			.stamp = pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &slot->stamp))
+	};
+}
+
+bool
+kcoord_unchanged(const KCoordStamp *stamp)
+{
+	pg_memory_barrier();
+	return stamp->slot >= 0 && pg_atomic_read_u64(&slots[stamp->slot].stamp) == stamp->stamp;
 }
 
 static void
@@ -551,13 +620,13 @@ kcoord_apply(KCoordSlot *slot, KCoordChange *change)
 	{
 		dsa_pointer old = slot->image_block;
 
+		slot_changed(slot);
 		slot->image_block = change->image_block;
 		slot->image_len = change->size;
 		if (change->size == 0)
 		{
 			/* what comes after this counts its versions from the beginning */
-			pg_atomic_write_u64(&slot->incarnation,
-								pg_atomic_add_fetch_u64(&kcoord_shared->incarnations, 1));
+			pg_atomic_write_u64(&slot->incarnation, next_number());
 			pg_atomic_write_u64(&slot->durable, 0);
 		}
 		kcoord_touched(slot);
