@@ -1,4 +1,4 @@
-// KafkaJS' producer and admin client. See ../workload.py for the common workload.
+// KafkaJS' producer, consumer (in groups, it has no other) and admin client. See ../workload.py for the common workload.
 'use strict';
 
 const { CompressionTypes, CompressionCodecs, ConfigResourceTypes, Kafka, Partitioners, logLevel } =
@@ -118,6 +118,65 @@ async function produce(kafka, topic, batches, options) {
   return offsets;
 }
 
+// What a record of `record(partition, i)` or `bigRecord(i)` looks like when it is read.
+function wanted({ key, value, headers, timestamp }, offset) {
+  const all = Object.entries(headers).map(([name, h]) => [name, [].concat(h).map(b => b.toString('hex'))]);
+  return { offset: String(offset), key, value, headers: all, timestamp };
+}
+
+function difference(message, record) {
+  const got = wanted({ ...message, headers: message.headers || {} }, message.offset);
+  const equal = (a, b) => (a === null || b === null) ? a === b : a.equals(b);
+  for (const name of ['offset', 'timestamp'])
+    if (got[name] !== record[name])
+      return name;
+  if (!equal(got.key, record.key))
+    return 'key';
+  if (!equal(got.value, record.value))
+    return 'value';
+  return JSON.stringify(got.headers) === JSON.stringify(record.headers) ? '' : 'headers';
+}
+
+// Reads a topic in a new group, until it has so many records of each partition; they are committed.
+async function consume(kafka, topic, counts, { groupId, seek } = {}) {
+  const consumer = kafka.consumer({
+    groupId: groupId || 'kafkajs-' + Math.random(), maxWaitTimeInMs: 100, maxBytesPerPartition: 1 << 20,
+  });
+  const messages = counts.map(() => []);
+  await consumer.connect();
+  await consumer.subscribe({ topic, fromBeginning: true });
+  await new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error('not all of ' + topic + ' came')), 60000);
+    const enough = () => messages.every((m, p) => m.length >= counts[p]);
+    consumer.run({
+      autoCommitThreshold: 10,
+      eachMessage: async ({ partition, message }) => {
+        messages[partition].push(message);
+        if (enough()) {
+          clearTimeout(timer);
+          resolve();
+        }
+      },
+    }).catch(reject);
+    if (seek !== undefined)
+      consumer.seek({ topic, partition: 0, offset: String(seek) });
+  });
+  await consumer.disconnect();
+  return messages;
+}
+
+function sameRecords(messages, records, what) {
+  let problem = messages.length === records.length ? '' : messages.length + ' records, not ' + records.length;
+  for (let i = 0; problem === '' && i < records.length; i++) {
+    const name = difference(messages[i], records[i]);
+    if (name !== '')
+      problem = 'offset ' + records[i].offset + ': wrong ' + name;
+  }
+  ok(problem === '', what);
+  if (problem !== '')
+    console.log('# ' + problem);
+}
+
 async function main() {
   const kafka = new Kafka({
     clientId: 'kafkajs', brokers: [process.env.KAFKA_BOOTSTRAP], logLevel: logLevel.NOTHING,
@@ -156,6 +215,31 @@ async function main() {
     [0, 1, 2, 3, 4].map(p => [p, '0', '120']), 'first and last offsets');
   same((await admin.fetchTopicOffsetsByTimestamp(records, timestamp(50) - 500)).map(p => p.offset),
     ['50', '50', '50', '50', '50'], 'offsets of a timestamp');
+
+  const read = await consume(kafka, records, [120, 120, 120, 120, 120]);
+  for (let partition = 0; partition < 5; partition++) {
+    const all = Array.from({ length: RECORDS }, (_, i) => wanted(record(partition, i), i));
+    sameRecords(read[partition], all, 'consume in a group, ' + CODECS[partition]);
+  }
+  const bigs = BIG_SIZES.map((_, i) => wanted(bigRecord(i), i));
+  sameRecords((await consume(kafka, big, [7], { groupId: 'kafkajs-big' }))[0], bigs, 'consume values up to 5 MB');
+  const committed = await admin.fetchOffsets({ groupId: 'kafkajs-big', topics: [big] });
+  same(committed[0].partitions, [{ partition: 0, offset: '7', metadata: null }], 'what was read is committed');
+  await admin.resetOffsets({ groupId: 'kafkajs-big', topic: big, earliest: true });
+  sameRecords((await consume(kafka, big, [7], { groupId: 'kafkajs-big' }))[0], bigs, 'reset to the beginning');
+  const groups = await admin.listGroups();
+  ok(groups.groups.some(g => g.groupId === 'kafkajs-big' && g.protocolType === 'consumer'), 'list groups');
+  same((await admin.describeGroups(['kafkajs-big'])).groups.map(g => [g.state, g.members.length]), [['Empty', 0]],
+    'describe a group');
+  await admin.deleteGroups(['kafkajs-big']);
+  ok(!(await admin.listGroups()).groups.some(g => g.groupId === 'kafkajs-big'), 'delete a group');
+
+  const live = (await consume(kafka, 'kafkajs-gaps', [4]))[0];
+  same(live.map(m => [m.offset, m.value.toString()]), [0, 1, 102, 103].map(i => [String(i), 'live ' + i]),
+    'step over gaps');
+  same(await produce(kafka, 'kafkajs-gaps', [[record(0, 3)]], { codec: 0, acks: -1 }), ['204'], 'write after a gap');
+  same((await consume(kafka, 'kafkajs-gaps', [3], { seek: 50 }))[0].map(m => m.offset), ['102', '103', '204'],
+    'start in a gap');
 
   same(await produce(kafka, auto, [[record(0, 2)], [record(0, 3)]], { codec: 0, acks: 1 }), ['0', '1'],
     'a topic that was created on its own');

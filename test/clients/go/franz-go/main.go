@@ -90,6 +90,9 @@ func offsetsOf(list kadm.ListedOffsets, err error) (offsets []int64) {
 }
 
 func main() {
+	if len(os.Args) > 1 {
+		member(os.Args[2:])
+	}
 	var cancel context.CancelFunc
 	ctx, cancel = context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()

@@ -99,6 +99,9 @@ func read(client sarama.Client, topic string, partition int32, from int64, count
 }
 
 func main() {
+	if len(os.Args) > 1 {
+		member(os.Args[2:])
+	}
 	client, err := sarama.NewClient(servers, config())
 	w.Must(err)
 	admin, err := sarama.NewClusterAdmin(servers, config())

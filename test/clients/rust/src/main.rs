@@ -1,5 +1,6 @@
 //! rdkafka's producer, consumer (with assign) and admin client.
 
+mod member;
 mod workload;
 
 use std::time::{Duration, Instant};
@@ -138,6 +139,10 @@ fn topics(c: &BaseConsumer) -> Vec<(String, usize)> {
 }
 
 fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|a| a == "member") {
+        return member::run(&args[1..]);
+    }
     let mut report = Report::default();
     let admin: AdminClient<DefaultClientContext> = config(&[]).create().expect("admin client");
     let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
