@@ -44,7 +44,8 @@ class Member(member.Member, ConsumerRebalanceListener):
         await self.consumer.start()
         while True:
             batches = await self.consumer.getmany(timeout_ms=100)
-            self.records([(r.partition, r.offset, r.value) for batch in batches.values() for r in batch])
+            self.records([(r.partition, r.offset, r.value)
+                          for batch in batches.values() for r in batch])
             command = self.next_command()
             if command:
                 await self.obey(command[0], *map(int, command[1:]))

@@ -31,7 +31,7 @@ class Member(member.Member):
         self.revoked([p.partition for p in partitions])
 
     def poll(self):
-        # not consume(): it drops what it has already counted as read when partitions are taken away meanwhile
+        # not consume(), which drops what it has counted as read when partitions are taken away
         message = self.consumer.poll(0.1)
         if message is None:
             return []

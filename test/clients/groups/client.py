@@ -106,7 +106,9 @@ def main():
         elif os.path.exists('%s/%s/skipped' % (BUILT, client.suite)):
             report.note('skipped: %s' % client.name)
         else:
-            stories += [Dynamic(client, report)] + ([Static(client, report)] if client.static else [])
+            stories.append(Dynamic(client, report))
+            if client.static:
+                stories.append(Static(client, report))
     with concurrent.futures.ThreadPoolExecutor(int(os.environ.get('PARALLEL', 8))) as pool:
         for done in [pool.submit(story.play) for story in stories]:
             try:

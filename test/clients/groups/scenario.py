@@ -35,13 +35,14 @@ class Member:
     def __init__(self, story, instance=None, session=SHORT):
         client = story.client
         command = [*client.command, story.topic, story.group, client.protocol, str(session)]
+        command += [instance] if instance else []
         self.story = story
         self.owned = set()
         self.rebalances = []		# what it was assigned and what was revoked, in order
         self.obeyed = queue.Queue()
         self.stderr = open(os.path.join(os.environ['BUILD'], '%s-%d.err' % (story.group, len(story.members))), 'wb')
-        self.process = subprocess.Popen(command + ([instance] if instance else []), stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=self.stderr, text=True)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=self.stderr, text=True)
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
         story.members.append(self)
@@ -103,7 +104,8 @@ class Story:
         self.written = 0		# records in each partition
         self.producer = Producer(dict(BOOTSTRAP, **{'enable.idempotence': True, 'linger.ms': 1}))
         admin = AdminClient(BOOTSTRAP)
-        admin.create_topics([NewTopic(self.topic, PARTITIONS, 1)], operation_timeout=30)[self.topic].result(60)
+        new = NewTopic(self.topic, PARTITIONS, 1)
+        admin.create_topics([new], operation_timeout=30)[self.topic].result(60)
 
     def shorten_session(self):
         """In the consumer protocol the server says when a member is dead: as soon as the others' members would be."""
@@ -156,8 +158,8 @@ class Story:
 
     def owned(self, *members):
         """Does each partition have one owner, and each member its part?"""
-        return (all(m.owned for m in members) and set().union(*(m.owned for m in members)) == ALL and
-                sum(len(m.owned) for m in members) == PARTITIONS)
+        owned = sorted(p for m in members for p in m.owned)
+        return owned == sorted(ALL) and all(m.owned for m in members)
 
     def each_once(self, what, wanted=None):
         """All records have been read, none more often than it should."""
@@ -170,7 +172,8 @@ class Story:
             time.sleep(0.02)
         time.sleep(0.2)
         with self.lock:
-            wrong = {key: (self.got[key], wanted.get(key, 0)) for key in self.got.keys() | wanted.keys()
+            wrong = {key: (self.got[key], wanted.get(key, 0))
+                     for key in self.got.keys() | wanted.keys()
                      if self.got[key] != wanted.get(key, 0)}
             strange = self.strange[:]
         if not self.ok(not wrong and not strange, what):
@@ -193,7 +196,8 @@ class Story:
 
     def committed(self):
         consumer = Consumer(dict(BOOTSTRAP, **{'group.id': self.group}))
-        got = consumer.committed([TopicPartition(self.topic, p) for p in range(PARTITIONS)], timeout=60)
+        partitions = [TopicPartition(self.topic, p) for p in range(PARTITIONS)]
+        got = consumer.committed(partitions, timeout=60)
         consumer.close()
         return [p.offset for p in got]
 
@@ -255,7 +259,8 @@ class Dynamic(Story):
         p = min(a.owned)
         a.do('pause', p)
         self.write(5)
-        others = {(q, offset): n for (q, offset), n in self.wanted.items() if q != p or offset < self.written - 5}
+        others = {(q, offset): n for (q, offset), n in self.wanted.items()
+                  if q != p or offset < self.written - 5}
         self.each_once('a paused partition is not read, the others are', others)
         a.do('resume', p)
         self.each_once('resumed, it is')
