@@ -18,10 +18,10 @@
 #include "executor/instrument.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "port/pg_iovec.h"
 #include "storage/buf_internals.h"
 #include "storage/fd.h"
 #include "storage/sync.h"
-#include "utils/memutils.h"
 #include "utils/wait_event.h"
 
 #include "compat.h"
@@ -29,7 +29,6 @@
 
 #define RUN_PAGES		32		/* written with one system call; as many locks are held */
 #define GO_PAGES		1024	/* written in one go */
-#define ALIGNMENT		4096	/* of what is written: a page of memory */
 
 /* Neighbours in the file and in one segment of it, all of them locked. */
 typedef struct Run
@@ -43,18 +42,6 @@ typedef struct Run
 
 /* Of this process. Nothing but its file outlives an ERROR, and that until the next time. */
 static Run run = {.file = -1};
-
-static char *
-run_memory(void)
-{
-	static char *memory = NULL;
-
-	if (memory == NULL)
-		memory = (char *) TYPEALIGN(ALIGNMENT,
-									MemoryContextAlloc(TopMemoryContext,
-													   RUN_PAGES * BLCKSZ + ALIGNMENT));
-	return memory;
-}
 
 static bool
 is_dirty(Buffer buffer)
@@ -102,13 +89,16 @@ run_open(Relation rel)
 				 errmsg("could not open file \"%s\": %m", path)));
 }
 
-/* Writes the run, and lets go of its pages. */
+/*
+ * Writes the run, and lets go of its pages.  The checksums are set where the pages lie: whoever
+ * else writes one sets its own, in a copy.
+ */
 static void
 run_write(Relation rel)
 {
-	char	   *memory = run_memory();
-	int			size = run.npages * BLCKSZ;
-	int			written;
+	struct iovec iov[RUN_PAGES];
+	ssize_t		size = (ssize_t) run.npages * BLCKSZ;
+	ssize_t		written = -1;
 	FileTag		tag;
 
 	if (run.npages == 0)
@@ -116,13 +106,22 @@ run_write(Relation rel)
 	run_open(rel);
 	for (int i = 0; i < run.npages; i++)
 	{
-		memcpy(memory + i * BLCKSZ, BufferGetPage(run.buffer[i]), BLCKSZ);
-		PageSetChecksumInplace(memory + i * BLCKSZ, run.first + i);
+		iov[i].iov_base = BufferGetPage(run.buffer[i]);
+		iov[i].iov_len = BLCKSZ;
+		PageSetChecksumInplace(iov[i].iov_base, run.first + i);
 	}
-	errno = 0;
-	written = FileWrite(run.file, memory, size,
-						(off_t) (run.first % RELSEG_SIZE) * BLCKSZ,
-						WAIT_EVENT_DATA_FILE_WRITE);
+	/* its size does not matter: fd.c opens a file again that it had to close */
+	if (FileSize(run.file) >= 0)
+	{
+		pgstat_report_wait_start(WAIT_EVENT_DATA_FILE_WRITE);
+		do
+		{
+			errno = 0;
+			written = pg_pwritev(FileGetRawDesc(run.file), iov, run.npages,
+								 (off_t) (run.first % RELSEG_SIZE) * BLCKSZ);
+		} while (written < 0 && errno == EINTR);
+		pgstat_report_wait_end();
+	}
 	if (written != size)
 	{
 		bool		full = written >= 0 || errno == ENOSPC;
