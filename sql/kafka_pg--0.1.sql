@@ -385,3 +385,16 @@ CREATE VIEW kafka.stat_connection AS
 COMMENT ON VIEW kafka.stat_connection IS
   'the connections of Kafka clients; most columns are for members of its role and of pg_read_all_stats only';
 GRANT SELECT ON kafka.stat_connection TO PUBLIC;
+
+CREATE FUNCTION kafka.stat_get_group_memory(OUT groups int, OUT max_groups int,
+  OUT blocks bigint, OUT bytes bigint, OUT max_bytes bigint)
+AS 'MODULE_PATHNAME', 'ksql_stat_get_group_memory' LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION kafka.stat_get_group_memory() IS
+  'the memory of consumer groups, as view kafka.stat_group_memory shows it';
+
+CREATE VIEW kafka.stat_group_memory AS
+  SELECT m.groups, m.max_groups, m.blocks, m.bytes, m.max_bytes
+  FROM kafka.stat_get_group_memory() m;
+COMMENT ON VIEW kafka.stat_group_memory IS
+  'shared memory of consumer groups with members, and what the settings allow';
+GRANT SELECT ON kafka.stat_group_memory TO PUBLIC;

@@ -40,6 +40,9 @@ int			kguc_producer_id_expiration;
 int			kguc_max_fetch_sessions;
 int			kguc_max_groups;
 int			kguc_group_memory;
+int			kguc_max_offset_metadata;
+int			kguc_offset_retention;
+int			kguc_offset_expiry_interval;
 int			kguc_produce_buffer_size;
 bool		kguc_test_ack_before_flush;
 int			kguc_test_fetch_session_age;
@@ -230,6 +233,24 @@ define_caps(void)
 							NULL,
 							&kguc_group_memory, 64 * 1024, 1024, 4 * 1024 * 1024,
 							PGC_POSTMASTER, GUC_UNIT_KB,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_pg.max_offset_metadata",
+							"Longest text that a consumer may commit with an offset.",
+							"Kafka's offset.metadata.max.bytes.",
+							&kguc_max_offset_metadata, 4096, 0, 1024 * 1024,
+							PGC_SIGHUP, GUC_UNIT_BYTE,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_pg.offset_retention",
+							"Time for which a group that nobody belongs to keeps its committed offsets.",
+							"Kafka's offsets.retention.minutes.",
+							&kguc_offset_retention, 7 * 24 * 60, 1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MIN,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_pg.offset_expiry_interval",
+							"Time between two looks for offsets and groups that have expired.",
+							"Kafka's offsets.retention.check.interval.ms.",
+							&kguc_offset_expiry_interval, 10 * 60 * 1000, 1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("kafka_pg.produce_buffer_size",
 							"Memory for records that a transaction has produced, before they are put elsewhere.",

@@ -37,6 +37,9 @@ extern int	kguc_producer_id_expiration;	/* reload: ms after which an idle one is
 extern int	kguc_max_fetch_sessions;	/* reload: in all brokers together */
 extern int	kguc_max_groups;	/* start: consumer groups with members */
 extern int	kguc_group_memory;	/* start: kB for all of them */
+extern int	kguc_max_offset_metadata;	/* reload: bytes a committed offset may have with it */
+extern int	kguc_offset_retention;	/* reload: minutes */
+extern int	kguc_offset_expiry_interval;	/* reload: ms from one look to the next */
 extern int	kguc_produce_buffer_size;	/* user: kB of records a transaction keeps */
 
 /* For tests only: superuser, not shown by SHOW ALL */

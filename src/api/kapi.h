@@ -56,7 +56,8 @@ typedef struct KApiPeer
 typedef enum KApiDdlOp
 {
 	KAPI_DDL_CREATE_TOPIC,
-	KAPI_DDL_DELETE_TOPIC
+	KAPI_DDL_DELETE_TOPIC,
+	KAPI_DDL_EXPIRE_OFFSETS		/* no DDL, but may have to wait as well; needs nothing else */
 } KApiDdlOp;
 
 typedef struct KApiDdl
@@ -82,6 +83,7 @@ typedef struct KApiDdlResult
 	char		message[KAPI_DDL_MESSAGE_SIZE]; /* '' = none */
 	uint8		topic_id[16];
 	XLogRecPtr	lsn;			/* the end of its commit record; Invalid when nothing was written */
+	bool		more;			/* expiry: other requests have come in between, ask again */
 } KApiDdlResult;
 
 /* ------------------------------------------------------------------------

@@ -165,7 +165,8 @@ kapi_group_work(KGroupWork * work)
 	work->env = (KGroupEnv)
 	{
 		.config = kgroup_config_defaults,.arena = &work->arena,
-			.topics_version = topics_version,.topic_by_name = topic_by_name,
+			.wall_ms = kapi_wall_clock(),.topics_version = topics_version,
+			.topic_by_name = topic_by_name,
 			.topic_by_id = topic_by_id,.match_topics = match_topics,.random = random_bytes
 	};
 	return true;

@@ -151,15 +151,13 @@ static bool
 has_offsets(KStr id, bool *has)
 {
 	KCoordTable table;
-	KCoordOffset *offsets;
-	XLogRecPtr	lsn = InvalidXLogRecPtr;
 	bool		busy;
 
 	kapi_txn();
 	if (!kcoord_offset_open(&table, AccessShareLock, &busy))
 		return false;
 	PushActiveSnapshot(GetLatestSnapshot());
-	*has = kcoord_offset_list(&table, id, &offsets, &lsn) > 0;
+	*has = kcoord_offset_any(&table, id);
 	PopActiveSnapshot();
 	kcoord_table_close(&table);
 	return true;

@@ -16,8 +16,7 @@
 #include "api/kapi_group.h"
 #include "api/kapi_wait.h"
 #include "group/koffset.h"
-
-#define METADATA_MAX	4096	/* offset.metadata.max.bytes */
+#include "kguc.h"
 
 /* A commit that cannot be written is given up then; as Kafka's offsets.commit.timeout.ms. */
 #define COMMIT_LIMIT	5000	/* ms */
@@ -161,7 +160,8 @@ check_parts(KRequest * req, KCommit * commit)
 			if (error == KERR_NONE && (wanted->partition_index < 0 ||
 									   wanted->partition_index >= topic->partitions))
 				part->error = KERR_UNKNOWN_TOPIC_OR_PARTITION;
-			else if (error == KERR_NONE && wanted->committed_metadata.len > METADATA_MAX)
+			else if (error == KERR_NONE && wanted->committed_metadata.len >
+					 kguc_max_offset_metadata)
 				part->error = KERR_OFFSET_METADATA_TOO_LARGE;
 			if (part->error != KERR_NONE)
 				continue;

@@ -12,6 +12,7 @@
 
 #include "api/kapi_group.h"
 #include "api/kapi_wait.h"
+#include "kguc.h"
 #include "kstop.h"
 
 /* After an error, until it is tried again. */
@@ -42,6 +43,7 @@ static XLogRecPtr greatest_lsn;
 static MemoryContext letter_context;	/* of the one that is read */
 
 static int64 load_when;			/* try to read the rows then */
+static int64 expire_last;		/* when expired offsets were last looked for */
 static int	forgotten;			/* slots in which our predecessor is forgotten */
 
 void
@@ -51,6 +53,7 @@ kapi_group_attach(void)
 	writing = MemoryContextAllocHuge(kapi_context, kcoord_capacity() * sizeof(Writing));
 	letter_context = AllocSetContextCreate(kapi_context, "kafka letters", ALLOCSET_DEFAULT_SIZES);
 	kcoord_attach(kapi_broker);
+	expire_last = kcoord_now();
 	attached = true;
 }
 
@@ -139,6 +142,14 @@ load_step(void *arg)
 	kapi_group_work_end(&restoring.work);
 }
 
+static KGroupResult
+delete_event(KGroup * g)
+{
+	int16		error;
+
+	return kgroup_delete(g, &error);
+}
+
 /* Runs an event that no request has asked for; false: not now. */
 static bool
 run_on_slot(int number, KGroupResult(*event) (KGroup * g))
@@ -165,7 +176,7 @@ run_on_slot(int number, KGroupResult(*event) (KGroup * g))
 				kcoord_unlock(slot);
 				break;
 			}
-			result = event(g);
+			result = kcoord_is_forsaken(slot) ? delete_event(g) : event(g);
 			/* a deadline that a session has outlived is computed anew */
 			if (result == KGROUP_UNCHANGED && kcoord_deadline(number) <= kcoord_now())
 				result = KGROUP_CHANGED;
@@ -264,6 +275,27 @@ tick(void)
 		next = Min(next, deadline);
 	}
 	kcoord_timer_again(next);
+}
+
+/* Has the ddl process look for offsets that have expired, from time to time. */
+static void
+expire(void)
+{
+	static uint64 ticket;
+	KApiDdl		ddl = {.op = KAPI_DDL_EXPIRE_OFFSETS,.name = ""};
+	KApiDdlResult result;
+
+	if (ticket != 0 && kapi_io->ddl_poll(ticket, &result))
+	{
+		ticket = 0;
+		expire_last = result.more ? kcoord_now() - kguc_offset_expiry_interval : kcoord_now();
+	}
+	if (ticket == 0 && kcoord_is_timekeeper() &&
+		kcoord_now() - expire_last >= kguc_offset_expiry_interval)
+	{
+		ticket = kapi_io->ddl_submit(&ddl);
+		expire_last = kcoord_now();
+	}
 }
 
 /* ------------------------------------------------------------------------
@@ -502,6 +534,8 @@ kapi_group_turn(void)
 		kapi_guard(forget_step, NULL, "forgetting an earlier process");
 	if (kcoord_loaded() && kcoord_timer_take())
 		tick();
+	if (kcoord_loaded())
+		expire();
 	any = receive();
 	if (write_pending())
 		write_all();
@@ -528,6 +562,12 @@ kapi_group_timeout(void)
 	if (forgotten < kcoord_capacity())
 		return BUSY_MS;
 	ms = kcoord_timeout();
+	if (kcoord_is_timekeeper())
+	{
+		long		left = (long) Max(expire_last + kguc_offset_expiry_interval - now, 0);
+
+		ms = ms < 0 ? left : Min(ms, left);
+	}
 	commits = kapi_commits_timeout();
 	if (commits >= 0)
 		ms = ms < 0 ? commits : Min(ms, commits);

@@ -27,6 +27,18 @@ typedef struct KCoordSlot KCoordSlot;
 extern Size kcoord_shmem_size(void);
 extern void kcoord_shmem_init(void);
 
+/* How much of what kafka_pg.max_groups and group_memory allow is in use; blocks of memory. */
+typedef struct KCoordMemory
+{
+	int			groups;
+	int			max_groups;
+	int64		blocks;
+	int64		bytes;
+	int64		max_bytes;
+} KCoordMemory;
+
+extern void kcoord_memory(KCoordMemory *memory);
+
 /*
  * A broker process, once, before it serves: takes its number, and forgets what a predecessor of
  * that number held.  May wait for other brokers' short locks.
@@ -41,6 +53,9 @@ extern bool kcoord_is_timekeeper(void);
 
 /* Milliseconds of the clock that all processes share. */
 extern int64 kcoord_now(void);
+
+/* Milliseconds since 1970. */
+extern int64 kcoord_wall_clock(void);
 
 /* A number that no request has had before. */
 extern uint64 kcoord_request_number(void);
@@ -137,6 +152,13 @@ typedef struct KCoordPost
 extern bool kcoord_prepare(KCoordSlot *slot, KCoordChange *change, const KCoordPost *posts,
 						   int nposts);
 extern void kcoord_apply(KCoordSlot *slot, KCoordChange *change);
+
+/*
+ * A locked group has neither members nor offsets: unless it changes before, its deadline is now,
+ * and who looks after that finds it forsaken.
+ */
+extern void kcoord_forsake(KCoordSlot *slot);
+extern bool kcoord_is_forsaken(const KCoordSlot *slot);
 
 /* Make this broker the writer of a locked group's rows; false: it has one. */
 extern bool kcoord_become_writer(KCoordSlot *slot);
@@ -247,12 +269,39 @@ extern bool kcoord_offset_get(KCoordTable *table, KStr group_id, const KUuid *to
 extern int	kcoord_offset_list(KCoordTable *table, KStr group_id, KCoordOffset **offsets,
 							   XLogRecPtr *lsn);
 
-/* The ids of all groups that have offsets. */
+/* Has the group any? */
+extern bool kcoord_offset_any(KCoordTable *table, KStr group_id);
+
+/*
+ * The group with offsets that comes next in the order of ids, len < 0: the first; false: none.
+ * And the ids of all of them.
+ */
+extern bool kcoord_offset_next_group(KCoordTable *table, KStr after, KStr *group_id);
 extern int	kcoord_offset_groups(KCoordTable *table, KStr **groups);
 
 /* Deletes one offset, or all of a group. */
 extern KCoordPut kcoord_offset_delete(KCoordTable *table, KStr group_id, const KUuid *topic_id,
 									  int32 partition);
 extern KCoordPut kcoord_offset_delete_all(KCoordTable *table, KStr group_id);
+
+/*
+ * Deletes those that "expired" says so of, unless somebody has written them since the snapshot;
+ * returns their number.
+ */
+typedef bool (*KCoordExpired) (void *arg, const KCoordOffset *offset);
+extern int	kcoord_offset_delete_some(KCoordTable *table, KStr group_id, KCoordExpired expired,
+									  void *arg);
+
+/* ------------------------------------------------------------------------
+ * Expiry: kcoord_expire.c
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * Deletes offsets that were committed too long ago (koffset_expired), and has brokers delete groups
+ * that have neither members nor offsets.  In a process that may be kept waiting; in transactions
+ * of its own.  "go_on" is asked between groups; false: there is more to do, call again.
+ */
+extern bool kcoord_expire(int64 wall_ms, int64 retention_ms, bool (*go_on) (void));
 
 #endif							/* KCOORD_H */

@@ -30,6 +30,7 @@ struct KCoordSlot
 	dsa_pointer image_block;
 	size_t		image_len;
 	int			writer;
+	uint64		forsaken;		/* the stamp of an image that is to be deleted */
 
 	/* read without a lock */
 	pg_atomic_uint64 incarnation;	/* 0: no group */
@@ -66,6 +67,9 @@ typedef struct KCoordShared
 	int			nbuckets;
 	int			first_free;
 	pg_atomic_uint64 requests;	/* numbers given out */
+	pg_atomic_uint64 bytes;		/* in blocks of the area */
+	pg_atomic_uint64 blocks;
+	pg_atomic_uint32 groups;	/* slots in use */
 	pg_atomic_uint64 incarnations;
 	pg_atomic_uint64 timer;		/* not later than any slot's deadline */
 	pg_atomic_uint32 loaded;
@@ -86,5 +90,11 @@ extern void kcoord_discard(int broker);
 
 /* A block of that many bytes, InvalidDsaPointer when there is none. */
 extern dsa_pointer kcoord_alloc(size_t size);
+
+/* Gives one of that size back, and makes the pointer invalid; it may be that already. */
+extern void kcoord_free(dsa_pointer *block, size_t size);
+
+/* Size of a letter with a body of that many bytes. */
+#define KCOORD_LETTER_SIZE(len)	(offsetof(KCoordLetter, body) + (len))
 
 #endif							/* KCOORD_INT_H */

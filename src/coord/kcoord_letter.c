@@ -31,7 +31,11 @@ kcoord_discard(int broker)
 	dsa_pointer block;
 
 	while (DsaPointerIsValid(block = pop(broker)))
-		dsa_free(kcoord_area(), block);
+	{
+		const KCoordLetter *letter = dsa_get_address(kcoord_area(), block);
+
+		kcoord_free(&block, KCOORD_LETTER_SIZE(letter->len));
+	}
 }
 
 bool
@@ -53,6 +57,6 @@ kcoord_receive(KCoordPost *post, KCoordVersion *version)
 	if (body != NULL)
 		memcpy(body, letter->body, letter->len);
 	post->body = body;
-	dsa_free(kcoord_area(), block);
+	kcoord_free(&block, KCOORD_LETTER_SIZE(post->len));
 	return true;
 }

@@ -5,8 +5,10 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/transam.h"
+#include "access/xact.h"
 #include "common/int.h"
 #include "datatype/timestamp.h"
 #include "utils/fmgroids.h"
@@ -40,6 +42,12 @@ static int64
 to_ms(TimestampTz t)
 {
 	return t / 1000 + epoch_ms;
+}
+
+int64
+kcoord_wall_clock(void)
+{
+	return to_ms(GetCurrentTimestamp());
 }
 
 bool
@@ -170,44 +178,94 @@ kcoord_offset_list(KCoordTable *table, KStr group_id, KCoordOffset **offsets, XL
 	return n;
 }
 
+bool
+kcoord_offset_any(KCoordTable *table, KStr group_id)
+{
+	ScanKeyData key;
+	SysScanDesc scan;
+	bool		any;
+
+	ScanKeyInit(&key, Anum_group_offset_group_id, BTEqualStrategyNumber, F_TEXTEQ,
+				kcoord_varlena(group_id.data, group_id.len));
+	scan = systable_beginscan(table->rel, RelationGetRelid(table->index), true,
+							  GetActiveSnapshot(), 1, &key);
+	any = HeapTupleIsValid(systable_getnext(scan));
+	systable_endscan(scan);
+	return any;
+}
+
+int
+kcoord_offset_delete_some(KCoordTable *table, KStr group_id, KCoordExpired expired, void *arg)
+{
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	int			deleted = 0;
+
+	ScanKeyInit(&key, Anum_group_offset_group_id, BTEqualStrategyNumber, F_TEXTEQ,
+				kcoord_varlena(group_id.data, group_id.len));
+	scan = systable_beginscan(table->rel, RelationGetRelid(table->index), true,
+							  GetActiveSnapshot(), 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		KCoordOffset offset;
+		XLogRecPtr	lsn = InvalidXLogRecPtr;
+		TM_FailureData failure;
+
+		read_row(RelationGetDescr(table->rel), tuple, &offset, &lsn);
+		if (expired(arg, &offset) &&
+			heap_delete(table->rel, &tuple->t_self, GetCurrentCommandId(true), InvalidSnapshot,
+						false, &failure, false) == TM_Ok)
+			deleted++;
+	}
+	systable_endscan(scan);
+	return deleted;
+}
+
+bool
+kcoord_offset_next_group(KCoordTable *table, KStr after, KStr *group_id)
+{
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	/* from one group to the next, however many offsets it has */
+	if (after.len >= 0)
+		ScanKeyInit(&key, Anum_group_offset_group_id, BTGreaterStrategyNumber, F_TEXT_GT,
+					kcoord_varlena(after.data, after.len));
+	scan = systable_beginscan_ordered(table->rel, table->index, GetActiveSnapshot(),
+									  after.len >= 0 ? 1 : 0, &key);
+	tuple = systable_getnext_ordered(scan, ForwardScanDirection);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+		struct varlena *id = PG_DETOAST_DATUM_PACKED(
+			heap_getattr(tuple, Anum_group_offset_group_id, RelationGetDescr(table->rel),
+						 &isnull));
+
+		group_id->len = (int32) VARSIZE_ANY_EXHDR(id);
+		group_id->data = pnstrdup(VARDATA_ANY(id), group_id->len);
+	}
+	systable_endscan_ordered(scan);
+	return HeapTupleIsValid(tuple);
+}
+
 int
 kcoord_offset_groups(KCoordTable *table, KStr **groups)
 {
+	KStr		last = KSTR_NULL;
 	int			n = 0;
 	int			room = 16;
 
 	*groups = palloc(room * sizeof(KStr));
-	for (;;)
+	while (kcoord_offset_next_group(table, last, &last))
 	{
-		ScanKeyData key;
-		SysScanDesc scan;
-		HeapTuple	tuple;
-
-		/* from one group to the next, however many offsets it has */
-		if (n > 0)
-			ScanKeyInit(&key, Anum_group_offset_group_id, BTGreaterStrategyNumber, F_TEXT_GT,
-						kcoord_varlena((*groups)[n - 1].data, (*groups)[n - 1].len));
-		scan = systable_beginscan_ordered(table->rel, table->index, GetActiveSnapshot(),
-										  n > 0 ? 1 : 0, &key);
-		tuple = systable_getnext_ordered(scan, ForwardScanDirection);
-		if (HeapTupleIsValid(tuple))
+		if (n == room)
 		{
-			bool		isnull;
-			struct varlena *id = PG_DETOAST_DATUM_PACKED(
-				heap_getattr(tuple, Anum_group_offset_group_id, RelationGetDescr(table->rel),
-							 &isnull));
-
-			if (n == room)
-			{
-				room *= 2;
-				*groups = repalloc(*groups, room * sizeof(KStr));
-			}
-			(*groups)[n].len = (int32) VARSIZE_ANY_EXHDR(id);
-			(*groups)[n].data = pnstrdup(VARDATA_ANY(id), (*groups)[n].len);
-			n++;
+			room *= 2;
+			*groups = repalloc(*groups, room * sizeof(KStr));
 		}
-		systable_endscan_ordered(scan);
-		if (!HeapTupleIsValid(tuple))
-			return n;
+		(*groups)[n++] = last;
 	}
+	return n;
 }

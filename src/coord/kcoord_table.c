@@ -81,6 +81,7 @@ slot_clear(KCoordSlot *slot)
 	slot->image_block = InvalidDsaPointer;
 	slot->image_len = 0;
 	slot->writer = NO_WRITER;
+	slot->forsaken = 0;
 	slot_changed(slot);
 	pg_atomic_write_u64(&slot->incarnation, 0);
 	pg_atomic_write_u64(&slot->durable, 0);
@@ -116,6 +117,9 @@ kcoord_shmem_init(void)
 		shared->capacity = kguc_max_groups;
 		shared->nbuckets = bucket_count();
 		pg_atomic_init_u64(&shared->requests, 0);
+		pg_atomic_init_u64(&shared->bytes, 0);
+		pg_atomic_init_u64(&shared->blocks, 0);
+		pg_atomic_init_u32(&shared->groups, 0);
 		pg_atomic_init_u64(&shared->incarnations, 0);
 		pg_atomic_init_u64(&shared->timer, PG_INT64_MAX);
 		pg_atomic_init_u32(&shared->loaded, 0);
@@ -158,6 +162,7 @@ kcoord_area(void)
 
 		area = dsa_attach_in_place(area_place, NULL);
 		dsa_pin_mapping(area);
+		on_shmem_exit(dsa_on_shmem_exit_release_in_place, PointerGetDatum(area_place));
 		MemoryContextSwitchTo(old);
 	}
 	return area;
@@ -166,17 +171,39 @@ kcoord_area(void)
 dsa_pointer
 kcoord_alloc(size_t size)
 {
-	return dsa_allocate_extended(kcoord_area(), size, DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
+	dsa_pointer block = dsa_allocate_extended(kcoord_area(), size,
+											  DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
+
+	if (DsaPointerIsValid(block))
+	{
+		pg_atomic_fetch_add_u64(&kcoord_shared->bytes, size);
+		pg_atomic_fetch_add_u64(&kcoord_shared->blocks, 1);
+	}
+	return block;
 }
 
-static void
-block_free(dsa_pointer *block)
+void
+kcoord_free(dsa_pointer *block, size_t size)
 {
 	dsa_pointer old = *block;
 
 	*block = InvalidDsaPointer;
-	if (DsaPointerIsValid(old))
-		dsa_free(kcoord_area(), old);
+	if (!DsaPointerIsValid(old))
+		return;
+	dsa_free(kcoord_area(), old);
+	pg_atomic_fetch_sub_u64(&kcoord_shared->bytes, size);
+	pg_atomic_fetch_sub_u64(&kcoord_shared->blocks, 1);
+}
+
+void
+kcoord_memory(KCoordMemory *memory)
+{
+	*memory = (KCoordMemory)
+	{
+		.groups = pg_atomic_read_u32(&kcoord_shared->groups),.max_groups = kcoord_shared->capacity,
+			.blocks = pg_atomic_read_u64(&kcoord_shared->blocks),
+			.bytes = pg_atomic_read_u64(&kcoord_shared->bytes),.max_bytes = area_size()
+	};
 }
 
 /* ------------------------------------------------------------------------
@@ -197,10 +224,6 @@ broker_exit(int code, Datum arg)
 	pg_atomic_write_u64(&kcoord_shared->timer, 0);
 	for (int i = 0; i < KCOORD_BROKERS; i++)
 		wake_broker(i);
-	if (area != NULL)
-		dsa_detach(area);
-	area = NULL;
-	dsa_release_in_place(area_place);
 }
 
 /*
@@ -213,7 +236,7 @@ forget_all(void)
 	for (int i = 0; i < kcoord_shared->capacity; i++)
 	{
 		LWLockAcquire(&slots[i].lock, LW_EXCLUSIVE);
-		block_free(&slots[i].image_block);
+		kcoord_free(&slots[i].image_block, slots[i].image_len);
 		slots[i].image_len = 0;
 		slots[i].writer = NO_WRITER;
 		kcoord_unlock(&slots[i]);
@@ -381,6 +404,7 @@ take_free(KStr id, uint64 hash, dsa_pointer id_block)
 	if (!LWLockConditionalAcquire(&slot->lock, LW_EXCLUSIVE))
 		return NULL;
 	kcoord_shared->first_free = slot->next;
+	pg_atomic_fetch_add_u32(&kcoord_shared->groups, 1);
 	slot_clear(slot);
 	slot->used = true;
 	slot->hash = hash;
@@ -455,7 +479,7 @@ kcoord_lock(KStr id, bool create, KCoordSlot **slot)
 	}
 	LWLockRelease(&kcoord_shared->table_lock);
 	if (result != KCOORD_LOCKED)
-		dsa_free(kcoord_area(), id_block);
+		kcoord_free(&id_block, id.len);
 	return result;
 }
 
@@ -508,6 +532,7 @@ void
 kcoord_unlock(KCoordSlot *slot)
 {
 	dsa_pointer id = InvalidDsaPointer;
+	size_t		id_len = slot->id_len;
 
 	if (slot->used && !DsaPointerIsValid(slot->image_block) && slot->writer == NO_WRITER)
 	{
@@ -522,11 +547,12 @@ kcoord_unlock(KCoordSlot *slot)
 		slot_clear(slot);
 		slot->next = kcoord_shared->first_free;
 		kcoord_shared->first_free = kcoord_number(slot);
+		pg_atomic_fetch_sub_u32(&kcoord_shared->groups, 1);
 		LWLockRelease(&kcoord_shared->table_lock);
 		wake_waiting(slot);
 	}
 	LWLockRelease(&slot->lock);
-	block_free(&id);
+	kcoord_free(&id, id_len);
 }
 
 /* ------------------------------------------------------------------------
@@ -578,6 +604,22 @@ kcoord_touched(KCoordSlot *slot)
 		kcoord_timer_again(deadline);
 }
 
+void
+kcoord_forsake(KCoordSlot *slot)
+{
+	int64		now = kcoord_now();
+
+	slot->forsaken = pg_atomic_read_u64(&slot->stamp);
+	pg_atomic_write_u64(&slot->deadline, now);
+	kcoord_timer_again(now);
+}
+
+bool
+kcoord_is_forsaken(const KCoordSlot *slot)
+{
+	return slot->forsaken == kcoord_stamp(slot).stamp;
+}
+
 bool
 kcoord_prepare(KCoordSlot *slot, KCoordChange *change, const KCoordPost *posts, int nposts)
 {
@@ -593,14 +635,18 @@ kcoord_prepare(KCoordSlot *slot, KCoordChange *change, const KCoordPost *posts, 
 	}
 	for (int i = 0; i < nposts; i++)
 	{
-		dsa_pointer block = kcoord_alloc(offsetof(KCoordLetter, body) + posts[i].len);
+		dsa_pointer block = kcoord_alloc(KCOORD_LETTER_SIZE(posts[i].len));
 		KCoordLetter *letter;
 
 		if (!DsaPointerIsValid(block))
 		{
 			while (change->nletters > 0)
-				dsa_free(kcoord_area(), change->letters[--change->nletters]);
-			block_free(&change->image_block);
+			{
+				change->nletters--;
+				kcoord_free(&change->letters[change->nletters],
+							KCOORD_LETTER_SIZE(posts[change->nletters].len));
+			}
+			kcoord_free(&change->image_block, change->size);
 			return false;
 		}
 		letter = dsa_get_address(kcoord_area(), block);
@@ -619,6 +665,7 @@ kcoord_apply(KCoordSlot *slot, KCoordChange *change)
 	if (change->has_image)
 	{
 		dsa_pointer old = slot->image_block;
+		size_t		old_len = slot->image_len;
 
 		slot_changed(slot);
 		slot->image_block = change->image_block;
@@ -630,7 +677,7 @@ kcoord_apply(KCoordSlot *slot, KCoordChange *change)
 			pg_atomic_write_u64(&slot->durable, 0);
 		}
 		kcoord_touched(slot);
-		block_free(&old);
+		kcoord_free(&old, old_len);
 	}
 	for (int i = 0; i < change->nletters; i++)
 		kcoord_post(change->letters[i]);
@@ -696,8 +743,8 @@ kcoord_written(KCoordSlot *slot, uint64 version)
 			/* nobody's any longer, and nothing left to be deleted */
 			if (summary.type == KGROUP_NONE && !more)
 			{
+				kcoord_free(&slot->image_block, slot->image_len);
 				slot->image_len = 0;
-				block_free(&slot->image_block);
 			}
 		}
 	}

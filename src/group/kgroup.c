@@ -247,7 +247,7 @@ kg_reset(KGroup *g, KGroupType type)
 	g->generation = 0;
 	g->state = KGROUP_EMPTY;
 	g->previous_state = KGROUP_DEAD;
-	g->state_since = g->now;
+	g->state_since = g->env->wall_ms;
 	g->protocol_type = KSTR_NULL;
 	g->protocol_name = KSTR_NULL;
 	g->leader = KSTR_NULL;
@@ -435,6 +435,9 @@ kgroup_restore(const KGroupEnv *env, int64_t now_ms, KStr group_id, const KGroup
 
 	if (g == NULL || !load_rows(g, rows, count))
 		return NULL;
+	/* the clock may have begun anew, as a machine's does that was started */
+	g->assignment_time = g->assignment_time < now_ms ? g->assignment_time : now_ms;
+	g->regex_time = g->regex_time < now_ms ? g->regex_time : now_ms;
 	start_sessions(g);
 	return g;
 }

@@ -74,6 +74,7 @@ typedef struct KGroupEnv
 {
 	KGroupConfig config;
 	KArena	   *arena;
+	int64_t		wall_ms;		/* since 1970; only for what is to be kept over restarts */
 	uint64_t	topics_version; /* differs when any topic may have come, gone, or grown */
 
 	bool		(*topic_by_name) (void *arg, KStr name, KGroupTopic *topic);
@@ -136,7 +137,8 @@ extern const KGroupAnswer *kgroup_answers(const KGroup *g, int32_t *count);
 
 /*
  * Opens a group on a copy of its image, or, with image NULL, one that does not exist.  NULL: no
- * memory, or not an image.  "now_ms" is the wall clock's; it may stand still or jump back.
+ * memory, or not an image.  "now_ms" is any clock's that all who open groups share; it may stand
+ * still or jump back.
  */
 extern KGroup *kgroup_open(const KGroupEnv *env, int64_t now_ms, KStr group_id,
 						   const uint8_t *image, size_t len);

@@ -227,7 +227,7 @@ kg_transition(KGroup *g, KGroupState state)
 {
 	g->previous_state = g->state;
 	g->state = state;
-	g->state_since = g->now;
+	g->state_since = g->env->wall_ms;
 	g->changed = true;
 }
 

@@ -238,8 +238,8 @@ is_expired(KGroup *g, KStr topic, int64_t commit_ms, int64_t expire_ms, int64_t 
 	if (is_subscribed(g, topic))
 		return false;
 	if (expire_ms >= 0)
-		return g->now >= expire_ms;
-	return g->now - since >= retention_ms;
+		return g->env->wall_ms >= expire_ms;
+	return g->env->wall_ms - since >= retention_ms;
 }
 
 bool

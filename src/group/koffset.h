@@ -52,8 +52,8 @@ extern int16_t koffset_check_delete(const KGroup *g);
 extern int16_t koffset_check_delete_topic(KGroup *g, KStr topic);
 
 /*
- * Is this offset to be forgotten now?  commit_ms: when it was committed; expire_ms: as old
- * clients ask for, or -1.
+ * Is this offset to be forgotten at env.wall_ms?  commit_ms: when it was committed; expire_ms: as
+ * old clients ask for, or -1.
  */
 extern bool koffset_expired(KGroup *g, KStr topic, int64_t commit_ms, int64_t expire_ms,
 							int64_t retention_ms);

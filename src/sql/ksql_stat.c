@@ -16,6 +16,7 @@
 #include "utils/timestamp.h"
 
 #include "api/kapi.h"
+#include "coord/kcoord.h"
 #include "log/klog.h"
 #include "sql/ksql.h"
 #include "table/ktable.h"
@@ -24,6 +25,7 @@
 PG_FUNCTION_INFO_V1(ksql_topic_partitions);
 PG_FUNCTION_INFO_V1(ksql_check_topic);
 PG_FUNCTION_INFO_V1(ksql_stat_get_connection);
+PG_FUNCTION_INFO_V1(ksql_stat_get_group_memory);
 
 /*
  * kafka.topic_partitions(regclass) -> TABLE (partition int, leader_epoch int, log_start bigint,
@@ -173,4 +175,27 @@ ksql_stat_get_connection(PG_FUNCTION_ARGS)
 		tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 	}
 	return (Datum) 0;
+}
+
+/*
+ * kafka.stat_get_group_memory() -> (groups int, max_groups int, blocks bigint, bytes bigint,
+ * max_bytes bigint): what consumer groups take of shared memory.
+ */
+Datum
+ksql_stat_get_group_memory(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	KCoordMemory memory;
+	Datum		values[5];
+	bool		isnull[5] = {0};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	kcoord_memory(&memory);
+	values[0] = Int32GetDatum(memory.groups);
+	values[1] = Int32GetDatum(memory.max_groups);
+	values[2] = Int64GetDatum(memory.blocks);
+	values[3] = Int64GetDatum(memory.bytes);
+	values[4] = Int64GetDatum(memory.max_bytes);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, isnull));
 }

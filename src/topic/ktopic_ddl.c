@@ -16,6 +16,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
@@ -442,9 +443,54 @@ catalog_delete(const char *name, const char *index, AttrNumber column, Oid relid
 	return found;
 }
 
+/*
+ * The offsets of a topic that is dropped, which lie all over the table, since its index is by
+ * group.  Brokers and sessions may be writing them: waits for those.
+ */
+static void
+offsets_forget(const pg_uuid_t *id)
+{
+	Oid			relid = kcatalog_relation("group_offset");
+	Relation	rel = OidIsValid(relid) ? try_table_open(relid, RowExclusiveLock) : NULL;
+	bool		again = rel != NULL;
+
+	while (again)
+	{
+		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+		SysScanDesc scan;
+		ScanKeyData key;
+		HeapTuple	tuple;
+
+		again = false;
+		ScanKeyInit(&key, Anum_group_offset_topic_id, BTEqualStrategyNumber, F_UUID_EQ,
+					UUIDPGetDatum(id));
+		scan = systable_beginscan(rel, InvalidOid, false, snapshot, 1, &key);
+		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		{
+			TM_FailureData failure;
+
+			if (heap_delete(rel, &tuple->t_self, GetCurrentCommandId(true), InvalidSnapshot, true,
+							&failure, false) == TM_Updated)
+				again = true;
+		}
+		systable_endscan(scan);
+		UnregisterSnapshot(snapshot);
+	}
+	if (rel != NULL)
+		table_close(rel, NoLock);
+}
+
 void
 ktopic_catalog_forget(Oid relid)
 {
+	const KTopic *topic = ktopic_by_relid(relid, NULL);
+	pg_uuid_t	id;
+
+	if (topic != NULL)
+	{
+		id = topic->id;
+		offsets_forget(&id);
+	}
 	catalog_delete("topic", "topic_table_key", Anum_topic_table, relid);
 	catalog_delete("partition", "partition_pkey", Anum_partition_table, relid);
 	catalog_delete("producer_snapshot", "producer_snapshot_pkey", Anum_producer_snapshot_table,

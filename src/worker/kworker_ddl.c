@@ -1,6 +1,7 @@
 /*
  * kworker_ddl.c
- *		CREATE and DROP for brokers, which must not wait for locks.
+ *		CREATE and DROP for brokers, which must not wait for locks; and the expiry of offsets,
+ *		which would take them too long.
  *
  * A small queue in shared memory. A request goes free -> queued -> running -> done ->
  * free; the broker that made it takes the result. The process exists while there is
@@ -20,6 +21,8 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "coord/kcoord.h"
+#include "kguc.h"
 #include "topic/ktopic.h"
 #include "worker/kworker_int.h"
 
@@ -284,6 +287,14 @@ ddl_drop(KDdlRequest *request)
 	return false;
 }
 
+/* Nobody waits for a topic. */
+static bool
+ddl_is_idle(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	return !kworker_ddl_pending();
+}
+
 /* One request, in a transaction of its own, with the rights of the role that asks. */
 static void
 ddl_execute(void *arg)
@@ -293,6 +304,14 @@ ddl_execute(void *arg)
 	Oid			user;
 	int			context;
 	bool		wrote = true;
+
+	if (request->op == KAPI_DDL_EXPIRE_OFFSETS)
+	{
+		request->result.more = !kcoord_expire(kcoord_wall_clock(),
+											  kguc_offset_retention * INT64CONST(60000),
+											  ddl_is_idle);
+		return;
+	}
 
 	/*
 	 * Not as long as the client would wait: the lock that is waited for keeps brokers from the
@@ -327,7 +346,11 @@ ddl_failed(KDdlRequest *request, ErrorData *error)
 
 	memset(result, 0, sizeof(*result));
 	result->error = ktopic_error_code(error->sqlerrcode);
-	if (result->error == DDL_UNKNOWN_SERVER_ERROR)
+	if (request->op == KAPI_DDL_EXPIRE_OFFSETS)
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("could not look for expired offsets: %s", error->message)));
+	else if (result->error == DDL_UNKNOWN_SERVER_ERROR)
 		ereport(LOG,
 				(errcode(error->sqlerrcode),
 				 errmsg("could not %s topic \"%s\": %s",
@@ -451,7 +474,8 @@ kworker_ddl(int no)
 		request = ddl_take();
 		if (request != NULL)
 		{
-			pgstat_report_activity(STATE_RUNNING, request->name);
+			pgstat_report_activity(STATE_RUNNING, request->op == KAPI_DDL_EXPIRE_OFFSETS ?
+								   "expiry of offsets" : request->name);
 			if (!kworker_try(ddl_execute, request, &error))
 				ddl_failed(request, error);
 			MemoryContextSwitchTo(context);

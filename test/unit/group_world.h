@@ -291,13 +291,20 @@ world_write_row(World *w, const KGroupRow *row)
 	w->rows[i].len = row->data.len;
 }
 
+static const KGroupEnv *
+world_env(World *w)
+{
+	w->env.wall_ms = w->now;
+	return &w->env;
+}
+
 static KGroup *
 world_open(World *w)
 {
 	KGroup	   *g;
 
 	karena_init(&w->arena, NULL, 0, WORLD_LIMIT, world_grow, w);
-	g = kgroup_open(&w->env, w->now, KSTR("g"), w->image, w->image_len);
+	g = kgroup_open(world_env(w), w->now, KSTR("g"), w->image, w->image_len);
 	if (g == NULL)
 	{
 		w->broken++;
@@ -349,7 +356,7 @@ world_restart(World *w)
 	if (w->nrows > 0)
 	{
 		karena_init(&w->arena, NULL, 0, WORLD_LIMIT, world_grow, w);
-		g = kgroup_restore(&w->env, w->now, KSTR("g"), rows, w->nrows);
+		g = kgroup_restore(world_env(w), w->now, KSTR("g"), rows, w->nrows);
 		if (g == NULL)
 		{
 			free(rows);
@@ -437,7 +444,7 @@ world_starve(World *w, WorldEvent event, const KGroupCaller *caller, KApiKey api
 	}
 	karena_init(&w->arena, NULL, 0, 64 + world_below(w, (uint32_t) w->image_len * 6 + 4096),
 				world_grow, w);
-	g = kgroup_open(&w->env, w->now, KSTR("g"), w->image, w->image_len);
+	g = kgroup_open(world_env(w), w->now, KSTR("g"), w->image, w->image_len);
 	if (g != NULL &&
 		world_do(w, g, event, caller, api, message, &error_code) == KGROUP_NO_MEMORY)
 	{

@@ -5,7 +5,7 @@ import threading
 from kmember import Member, client_of, commit, commit_body, commit_error, committed, sql
 from kmember import remove
 from ktap import fresh, main, make_topic, ok, same
-from kwire import Client, err
+from kwire import err
 
 POINT = 'group-before-write-1'
 
@@ -54,6 +54,7 @@ def commit_of_a_member():
     make_topic(here, topic)
     a = Member(there, group, [topic])
     ok(a.enter(), 'A is the owner')
+    other = client_of(0)            # not while broker 1 takes connections and does not serve them
     with Stopped() as stop:
         there.send('OffsetCommit', 9, commit_body(group, topic, 50, 0, '', a.id, a.generation))
         ok(stop.reached(), 'a commit of A is under way')
@@ -61,12 +62,12 @@ def commit_of_a_member():
         r = b.client.request('JoinGroup', 9, b.join_body())
         b.id = r['member_id']
         b.client.send('JoinGroup', 9, b.join_body())
-        same(err(Client().request('Heartbeat', 4, {
+        same(err(other.request('Heartbeat', 4, {
             'group_id': group, 'generation_id': a.generation, 'member_id': a.id})['error_code']),
              'REBALANCE_IN_PROGRESS', 'B joins')
         stop.release()
         same(commit_error(there.receive('OffsetCommit', 9)), 'NONE', 'A commits, as it may')
-    same(committed(Client(), group, topic), 50, 'and that is written')
+    same(committed(other, group, topic), 50, 'and that is written')
 
 
 def deletion_of_offsets():
