@@ -20,6 +20,9 @@
 /* An answer's rows are waited for so long; clients have given up by then. */
 #define DURABLE_LIMIT	60000	/* ms */
 
+/* A pattern is worked on for so long. */
+#define PATTERN_LIMIT	30000	/* ms */
+
 /* What is kept of a request while it is not answered. */
 typedef struct GroupRequest
 {
@@ -70,8 +73,8 @@ kapi_group_requests_init(void)
  * Has all topics in the process' cache, so that they can be looked up under a group's lock, and
  * makes the version of what they are: all brokers must come to the same.
  */
-static bool
-know_topics(void)
+bool
+kapi_group_topics(void)
 {
 	bool		busy = false;
 	List	   *topics;
@@ -130,11 +133,10 @@ topic_by_id(void *arg, const KUuid * id, KGroupTopic * out)
 	return tell_topic(kapi_topic_by_uuid(id, &busy), out);
 }
 
-/* No member has a pattern: the protocol that knows them is not served. */
 static bool
 match_topics(void *arg, KStr pattern, KGroupMatch match, void *match_arg)
 {
-	return false;
+	return kapi_pattern_topics(topics_version, pattern, match, match_arg);
 }
 
 static void
@@ -157,7 +159,7 @@ arena_grow(void *ctx, size_t size)
 bool
 kapi_group_work(KGroupWork * work)
 {
-	if (!know_topics())
+	if (!kapi_group_topics())
 		return false;
 	work->ctx = AllocSetContextCreate(CurrentMemoryContext, "kafka group event",
 									  ALLOCSET_DEFAULT_SIZES);
@@ -367,10 +369,21 @@ kapi_group_delivered(const KCoordPost * post, const KCoordVersion * version)
  * ------------------------------------------------------------------------
  */
 
-typedef KGroupResult(*Event) (KGroup * g, const KGroupCaller * caller, const void *body);
-
+/* A pattern is not known: its share of work, and then the event again. */
 static void
-run_event(KRequest * req, KStr id, bool create, Event event, void (*step) (KRequest * req))
+want_pattern(KRequest * req, KGroupWork * work, void (*step) (KRequest * req))
+{
+	kapi_pattern_advance(work->env.topics_version);
+	kapi_group_work_end(work);
+	if (kapi_now() - req->begun > PATTERN_LIMIT)
+		kapi_fail(req, KERR_COORDINATOR_NOT_AVAILABLE);
+	else
+		kapi_wait_turn(req, step);
+}
+
+void
+kapi_group_event(KRequest * req, KStr id, bool create, KGroupEvent event,
+				 void (*step) (KRequest * req))
 {
 	GroupRequest *request = req->work;
 	KGroupWork	work;
@@ -401,6 +414,7 @@ run_event(KRequest * req, KStr id, bool create, Event event, void (*step) (KRequ
 		kapi_retry(req, step);
 		return;
 	}
+	kapi_pattern_begin(kapi_role(req));
 	switch (kcoord_lock(id, create, &slot))
 	{
 		case KCOORD_LOCKED:
@@ -435,6 +449,13 @@ run_event(KRequest * req, KStr id, bool create, Event event, void (*step) (KRequ
 		return;
 	}
 	result = event(g, &caller, req->body);
+	if (kapi_pattern_wanting())
+	{
+		if (slot != NULL)
+			kcoord_unlock(slot);
+		want_pattern(req, &work, step);
+		return;
+	}
 	ok = kapi_group_finish(&work, slot, g, result, request->number, &own, &version);
 	if (!ok)
 	{
@@ -486,7 +507,7 @@ kapi_join_group(KRequest * req)
 	if (body->member_id.len > KCOORD_ID_MAX)
 		kapi_fail(req, KERR_UNKNOWN_MEMBER_ID);
 	else
-		run_event(req, body->group_id, true, join_event, kapi_join_group);
+		kapi_group_event(req, body->group_id, true, join_event, kapi_join_group);
 }
 
 static KGroupResult
@@ -510,7 +531,7 @@ kapi_sync_group(KRequest * req)
 {
 	const		KSyncGroupRequest *body = req->body;
 
-	run_event(req, body->group_id, false, sync_event, kapi_sync_group);
+	kapi_group_event(req, body->group_id, false, sync_event, kapi_sync_group);
 }
 
 static KGroupResult
@@ -549,7 +570,7 @@ kapi_heartbeat(KRequest * req)
 	if (done)
 		kapi_heartbeat_fail(req, KERR_NONE);
 	else
-		run_event(req, body->group_id, false, heartbeat_event, kapi_heartbeat);
+		kapi_group_event(req, body->group_id, false, heartbeat_event, kapi_heartbeat);
 }
 
 static KGroupResult
@@ -573,5 +594,5 @@ kapi_leave_group(KRequest * req)
 {
 	const		KLeaveGroupRequest *body = req->body;
 
-	run_event(req, body->group_id, false, leave_event, kapi_leave_group);
+	kapi_group_event(req, body->group_id, false, leave_event, kapi_leave_group);
 }

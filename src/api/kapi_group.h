@@ -9,6 +9,9 @@
 #include "api/kapi_request.h"
 #include "coord/kcoord.h"
 
+/* Until there are ACLs: Read, Delete, Describe, DescribeConfigs, AlterConfigs. */
+#define KAPI_GROUP_OPERATIONS	(1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11)
+
 /* ------------------------------------------------------------------------
  * Events: kapi_group.c
  * ------------------------------------------------------------------------
@@ -29,6 +32,9 @@ typedef struct KGroupWork
 extern bool kapi_group_work(KGroupWork *work);
 extern void kapi_group_work_end(KGroupWork *work);
 
+/* Has all topics in the process' cache, so that they can be looked up under a group's lock. */
+extern bool kapi_group_topics(void);
+
 /*
  * A step that may be tried many times works in memory of its own, which is current between
  * these two, and goes with the request if it is not tried again.
@@ -47,6 +53,15 @@ extern int16 kapi_group_check(KStr group_id);
 extern bool kapi_group_finish(KGroupWork *work, KCoordSlot *slot, KGroup *g, KGroupResult result,
 							  uint64 number, const KGroupAnswer **own, KCoordVersion *version);
 
+/*
+ * Runs an event for a request, and answers it now or later.  "step" is the handler, for another
+ * attempt; "create" makes a group that is not there.
+ */
+typedef KGroupResult (*KGroupEvent) (KGroup *g, const KGroupCaller *caller, const void *body);
+
+extern void kapi_group_event(KRequest *req, KStr group_id, bool create, KGroupEvent event,
+							 void (*step) (KRequest *req));
+
 /* An answer from another request's event, or another broker. */
 extern void kapi_group_delivered(const KCoordPost *post, const KCoordVersion *version);
 
@@ -57,6 +72,24 @@ extern void kapi_group_delivered(const KCoordPost *post, const KCoordVersion *ve
 extern KGroup *kapi_group_open_any(KGroupWork *work, KStr group_id, KCoordSlot **slot);
 
 extern void kapi_group_requests_init(void);
+
+/* ------------------------------------------------------------------------
+ * Patterns: kapi_group_pattern.c
+ * ------------------------------------------------------------------------
+ */
+
+/* Before an event: patterns match topics that this role may describe. */
+extern void kapi_pattern_begin(Oid role);
+
+/* KGroupEnv's match_topics, from the cache.  What is not there makes kapi_pattern_wanting() true. */
+extern bool kapi_pattern_topics(uint64 version, KStr pattern, KGroupMatch match, void *match_arg);
+
+/*
+ * After the event: it lacked a pattern, and must be thrown away.  Then, without the group's lock
+ * but with the event's memory, have that pattern worked on for some milliseconds, and try again.
+ */
+extern bool kapi_pattern_wanting(void);
+extern void kapi_pattern_advance(uint64 version);
 
 /* ------------------------------------------------------------------------
  * Commits of offsets: kapi_group_offset.c

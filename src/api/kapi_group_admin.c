@@ -11,9 +11,6 @@
 #include "api/kapi_wait.h"
 #include "group/koffset.h"
 
-/* Until there are ACLs: Read, Delete, Describe, DescribeConfigs, AlterConfigs. */
-#define GROUP_OPERATIONS	(1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11)
-
 /* ------------------------------------------------------------------------
  * ListGroups
  * ------------------------------------------------------------------------
@@ -251,7 +248,7 @@ kapi_describe_groups(KRequest * req)
 			out->error_code = KERR_COORDINATOR_NOT_AVAILABLE;
 		}
 		if (body->include_authorized_operations)
-			out->authorized_operations = GROUP_OPERATIONS;
+			out->authorized_operations = KAPI_GROUP_OPERATIONS;
 	}
 	kapi_answer(req, &resp);
 }

@@ -420,6 +420,10 @@ extern void kapi_list_groups(KRequest *req);
 extern void kapi_list_groups_fail(KRequest *req, int16 error);
 extern void kapi_describe_groups(KRequest *req);
 extern void kapi_describe_groups_fail(KRequest *req, int16 error);
+extern void kapi_consumer_group_heartbeat(KRequest *req);
+extern void kapi_consumer_group_heartbeat_fail(KRequest *req, int16 error);
+extern void kapi_consumer_group_describe(KRequest *req);
+extern void kapi_consumer_group_describe_fail(KRequest *req, int16 error);
 
 /* kapi_group_turn.c, once in a process that serves groups: takes its part in them. */
 extern void kapi_group_attach(void);

@@ -47,6 +47,10 @@ const		KApiEntry kapi_table[] = {
 	0},
 	{KAPI_DESCRIBE_CLUSTER, kapi_describe_cluster, kapi_describe_cluster_fail, NULL, NULL, false,
 	0},
+	{KAPI_CONSUMER_GROUP_HEARTBEAT, kapi_consumer_group_heartbeat,
+	kapi_consumer_group_heartbeat_fail, kapi_group_end, NULL, false, KERR_NOT_COORDINATOR},
+	{KAPI_CONSUMER_GROUP_DESCRIBE, kapi_consumer_group_describe,
+	kapi_consumer_group_describe_fail, NULL, NULL, false, KERR_NOT_COORDINATOR},
 	{KAPI_DESCRIBE_TOPIC_PARTITIONS, kapi_describe_topic_partitions,
 	kapi_describe_topic_partitions_fail, NULL, NULL, false, 0}
 };
