@@ -1,38 +1,8 @@
 """kafka-topics, kafka-console-producer and -consumer, kafka-get-offsets and others, as people call them."""
-import os
 import re
-import subprocess
 import sys
 
-sys.dont_write_bytecode = True
-sys.path.insert(0, '..')
-
-from workload import Report
-
-SERVER = os.environ['KAFKA_BOOTSTRAP']
-CLASSES = {
-    'kafka-topics': 'org.apache.kafka.tools.TopicCommand',
-    'kafka-configs': 'kafka.admin.ConfigCommand',
-    'kafka-console-producer': 'org.apache.kafka.tools.ConsoleProducer',
-    'kafka-console-consumer': 'org.apache.kafka.tools.consumer.ConsoleConsumer',
-    'kafka-get-offsets': 'org.apache.kafka.tools.GetOffsetShell',
-    'kafka-broker-api-versions': 'org.apache.kafka.tools.BrokerApiVersionsCommand',
-    'kafka-cluster': 'org.apache.kafka.tools.ClusterTool',
-}
-# A short life does not pay for much compilation.
-JAVA = ['java', '-Xmx256m', '-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC', '-Xshare:auto',
-        '-Dorg.slf4j.simpleLogger.defaultLogLevel=warn', '-cp', os.environ['BUILD'] + '/libs/*']
-report = Report()
-
-
-def tool(name, *args, data='', status=0):
-    """Its output; a test fails when it does not end with that status."""
-    done = subprocess.run([*JAVA, CLASSES[name], *args, '--bootstrap-server', SERVER], input=data,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120, text=True)
-    if done.returncode != status:
-        report.ok(False, '%s %s' % (name, ' '.join(args)))
-        print('# status %d\n%s' % (done.returncode, re.sub('^', '# ', (done.stdout + done.stderr)[-3000:], flags=re.M)))
-    return done.stdout
+from tool import SERVER, report, tool
 
 
 def main():
