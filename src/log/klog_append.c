@@ -216,12 +216,11 @@ lock_pages(Relation rel, KLogPartition *part)
 		{
 			plan->buffer[i] = ReadBufferExtended(rel, MAIN_FORKNUM, p->block,
 												 RBM_ZERO_AND_LOCK, NULL);
+			klog_buffer_note(rel, p->block, plan->buffer[i]);
 			continue;
 		}
-		if (BufferIsValid(part->tail_buffer) &&
-			ReadRecentBuffer(rel->rd_locator, MAIN_FORKNUM, p->block, part->tail_buffer))
-			plan->buffer[i] = part->tail_buffer;
-		else
+		plan->buffer[i] = klog_buffer_pin_hot(rel, p->block);
+		if (!BufferIsValid(plan->buffer[i]))
 			plan->buffer[i] = ReadBuffer(rel, p->block);
 		LockBuffer(plan->buffer[i], BUFFER_LOCK_EXCLUSIVE);
 		page = BufferGetPage(plan->buffer[i]);
@@ -370,7 +369,6 @@ klog_append(Relation rel, KLogPartition *part, const KLogAppend *how, KLogBatch 
 	uint32		beyond;
 	bool		is_long;
 	XLogRecPtr	lsn;
-	Buffer		tail_buffer;
 	BlockNumber tail_block;
 
 	Assert(LWLockHeldByMe(&part->lock));
@@ -419,8 +417,8 @@ klog_append(Relation rel, KLogPartition *part, const KLogAppend *how, KLogBatch 
 	/* what of it is there already; further pages are made new */
 	if (cold != NULL &&
 		!((part->tail_block == InvalidBlockNumber ||
-		   klog_buffer_is_hot(rel, part->tail_block, part->tail_buffer, cold)) &&
-		  klog_buffer_is_hot(rel, part->head, InvalidBuffer, cold)))
+		   klog_buffer_is_hot(rel, part->tail_block, cold)) &&
+		  klog_buffer_is_hot(rel, part->head, cold)))
 		return KLOG_COLD;
 	is_long = beyond + (fits ? 1 : 0) > PLAN_PAGES;
 
@@ -447,7 +445,6 @@ klog_append(Relation rel, KLogPartition *part, const KLogAppend *how, KLogBatch 
 		planned = plan_batch(&behind, &batches[0], list, segment_max, PLAN_PAGES);
 		write_continuation(rel, part, &seg, &batches[0], planned, segment_max, &behind);
 		tail_block = plan->page[plan->npages - 1].block;
-		tail_buffer = plan->buffer[plan->npages - 1];
 
 		plan_reset();
 		plan_batch(&at, &batches[0], list, segment_max, PLAN_PAGES);
@@ -459,7 +456,6 @@ klog_append(Relation rel, KLogPartition *part, const KLogAppend *how, KLogBatch 
 	else
 	{
 		tail_block = InvalidBlockNumber;
-		tail_buffer = InvalidBuffer;
 		for (count = 0; count < n; count++)
 		{
 			KLogBatch  *batch = &batches[count];
@@ -505,10 +501,7 @@ klog_append(Relation rel, KLogPartition *part, const KLogAppend *how, KLogBatch 
 
 	/* from here on nothing throws: the batches exist */
 	if (tail_block == InvalidBlockNumber)
-	{
 		tail_block = plan->page[plan->npages - 1].block;
-		tail_buffer = plan->buffer[plan->npages - 1];
-	}
 	if (part->segment_first_timestamp < 0)
 		part->segment_first_timestamp = batches[0].max_timestamp;
 	part->segment_max_timestamp = segment_max;
@@ -518,7 +511,6 @@ klog_append(Relation rel, KLogPartition *part, const KLogAppend *how, KLogBatch 
 	part->tail_lower = at.lower;
 	part->tail_listed = at.listed;
 	part->tail_block = tail_block;
-	part->tail_buffer = tail_buffer;
 	if (list)
 	{
 		if (part->unresolved_from < 0)

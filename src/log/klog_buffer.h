@@ -36,8 +36,11 @@ klog_is_cold(const KLogPosition *cold)
 extern Buffer klog_buffer_get(Relation rel, BlockNumber block, int mode, KLogPosition *cold);
 extern Buffer klog_buffer_get_data(Relation rel, BlockNumber block, const KLogSegment *seg,
 								   uint32 page, KLogPosition *cold);
-extern Buffer klog_buffer_pin_hot(Relation rel, BlockNumber block, Buffer guess);
-extern bool klog_buffer_is_hot(Relation rel, BlockNumber block, Buffer guess, KLogPosition *cold);
+extern Buffer klog_buffer_pin_hot(Relation rel, BlockNumber block);
+extern bool klog_buffer_is_hot(Relation rel, BlockNumber block, KLogPosition *cold);
+extern void klog_buffer_note(Relation rel, BlockNumber block, Buffer buffer);
+extern Size klog_buffer_shmem_size(void);
+extern void klog_buffer_shmem_init(void);
 extern bool klog_meta_read(Relation rel, KLogMeta *copy, KLogPosition *cold);
 extern Buffer klog_partition_header(Relation rel, int32 partition, int mode, KLogPosition *cold);
 

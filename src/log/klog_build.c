@@ -20,7 +20,6 @@ typedef struct Tail
 {
 	uint32		page;
 	BlockNumber block;
-	Buffer		buffer;
 	uint16		lower;
 	uint16		listed;
 	int64		next_offset;
@@ -57,7 +56,6 @@ find_tail(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 npages, Ta
 
 	tail->page = 0;
 	tail->block = InvalidBlockNumber;
-	tail->buffer = InvalidBuffer;
 	tail->lower = 0;
 	tail->listed = 0;
 	tail->next_offset = seg->entry.first_offset;
@@ -122,7 +120,6 @@ find_tail(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 npages, Ta
 			tail->lower = lower;
 			tail->listed = tag->nlisted;
 			tail->lsn = PageGetLSN(page);
-			tail->buffer = buffer;
 			UnlockReleaseBuffer(buffer);
 		}
 		break;
@@ -159,7 +156,6 @@ find_tail(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 npages, Ta
 		skip -= lower - KLOG_DATA_START;
 		tail->page = pageno;
 		tail->block = block;
-		tail->buffer = buffer;
 		tail->lower = lower;
 		tail->listed = KLogPageGetTag(page)->nlisted;
 		tail->lsn = Max(tail->lsn, PageGetLSN(page));
@@ -250,7 +246,6 @@ klog_build_state(Relation rel, KLogPartition *part, bool standby, bool last_try,
 	part->npages = 0;
 	part->tail_page = 0;
 	part->tail_block = InvalidBlockNumber;
-	part->tail_buffer = InvalidBuffer;
 	part->tail_lower = 0;
 	part->tail_listed = 0;
 	part->segment_first_offset = 0;
@@ -337,7 +332,6 @@ klog_build_state(Relation rel, KLogPartition *part, bool standby, bool last_try,
 			watermark = Min(Max(watermark, tail.high_watermark), next_offset);
 			part->tail_page = tail.page;
 			part->tail_block = tail.block;
-			part->tail_buffer = tail.buffer;
 			part->tail_lower = tail.lower;
 			part->tail_listed = tail.listed;
 			part->segment_max_timestamp = tail.max_timestamp;

@@ -148,7 +148,6 @@ klog_lend(Relation rel, KLogPartition *part, const KLogSpan *span, Size most, st
 	int			max = Min(*niov, KLOG_LEND_MAX);
 	Size		want = Min(span->remaining, most);
 	KLogSegment seg;
-	Buffer		buffer = InvalidBuffer; /* of the page before */
 	KLogResult	result;
 	bool		wrong = false;
 
@@ -164,6 +163,7 @@ klog_lend(Relation rel, KLogPartition *part, const KLogSpan *span, Size most, st
 	{
 		Size		before = loan.paged;
 		BlockNumber block;
+		Buffer		buffer;
 		Page		page;
 		bool		go_on;
 
@@ -187,7 +187,7 @@ klog_lend(Relation rel, KLogPartition *part, const KLogSpan *span, Size most, st
 		wrong = block == InvalidBlockNumber && !klog_is_cold(cold);
 		if (block == InvalidBlockNumber)
 			break;
-		buffer = klog_buffer_pin_hot(rel, block, buffer + 1);
+		buffer = klog_buffer_pin_hot(rel, block);
 		if (!BufferIsValid(buffer))
 		{
 			*cold = (KLogPosition) {-1, at.segment, at.page, 0};

@@ -199,7 +199,6 @@ read_pages_from(Relation rel, KLogPartition *part, KLogRead *r)
 	KLogPosition *cold = r->nowait ? &r->cold : NULL;
 	KLogResult	result;
 	Copy		copy = {.r = r,.rel = rel};
-	Buffer		buffer = InvalidBuffer; /* of the page before */
 	uint32		pageno;
 	uint32		pos;
 	bool		gone = false;
@@ -233,6 +232,7 @@ read_pages_from(Relation rel, KLogPartition *part, KLogRead *r)
 	for (;;)
 	{
 		BlockNumber block;
+		Buffer		buffer;
 		int64		last;
 		Page		page;
 		bool		go_on;
@@ -257,7 +257,7 @@ read_pages_from(Relation rel, KLogPartition *part, KLogRead *r)
 			gone = !klog_is_cold(cold);
 			break;
 		}
-		buffer = klog_buffer_pin_hot(rel, block, buffer + 1);
+		buffer = klog_buffer_pin_hot(rel, block);
 		if (!BufferIsValid(buffer) && r->nowait)
 		{
 			r->cold = (KLogPosition) {-1, seg.entry.segment, pageno, 0};

@@ -609,7 +609,6 @@ klog_segment_open(Relation rel, KLogPartition *part, int32 partitions, int64 fir
 	part->npages = KLOG_UNIT_BLOCKS;
 	part->tail_page = 0;
 	part->tail_block = InvalidBlockNumber;
-	part->tail_buffer = InvalidBuffer;
 	part->tail_lower = 0;
 	part->tail_listed = 0;
 	part->segment_first_offset = first_offset;

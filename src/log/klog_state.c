@@ -54,7 +54,7 @@ klog_on_forget(klog_forget_callback cb)
 Size
 klog_shmem_size(void)
 {
-	Size		size = MAXALIGN(sizeof(KLogShared));
+	Size		size = add_size(MAXALIGN(sizeof(KLogShared)), klog_buffer_shmem_size());
 
 	size = add_size(size, mul_size(kguc_max_partitions, sizeof(KLogPartition)));
 	size = add_size(size, mul_size(kguc_max_pending_appends, sizeof(KLogPending)));
@@ -91,6 +91,7 @@ klog_shmem_init(void)
 	bool		found_partitions;
 	bool		found_pendings;
 
+	klog_buffer_shmem_init();
 	klog_shared = ShmemInitStruct("kafka_pg log", sizeof(KLogShared), &found);
 	klog_partitions = ShmemInitStruct("kafka_pg partitions",
 									  mul_size(kguc_max_partitions, sizeof(KLogPartition)),

@@ -78,7 +78,6 @@ struct KLogPartition
 	uint32		npages;			/* pages that its extents have */
 	uint32		tail_page;		/* page number of the last page with data, 0: none yet */
 	BlockNumber tail_block;
-	Buffer		tail_buffer;	/* where it was last seen */
 	uint16		tail_lower;		/* its pd_lower */
 	uint16		tail_listed;	/* its nlisted */
 	int64		segment_first_offset;

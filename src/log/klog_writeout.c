@@ -162,7 +162,6 @@ klog_writeout(Relation rel, KLogPartition *part)
 	uint32		segment;
 	uint32		pageno;
 	uint32		end;
-	Buffer		buffer = InvalidBuffer; /* of the page before */
 	int			n = 0;
 
 	/* an error may have ended the last time, and let go of its locks and pins */
@@ -180,6 +179,7 @@ klog_writeout(Relation rel, KLogPartition *part)
 	for (; pageno < end && n < GO_PAGES; pageno++, n++)
 	{
 		BlockNumber block;
+		Buffer		buffer;
 
 		if (!klog_segment_knows(&seg, pageno))
 			run_write(rel);
@@ -194,7 +194,7 @@ klog_writeout(Relation rel, KLogPartition *part)
 			CHECK_FOR_INTERRUPTS();
 		}
 		/* a page that is not in shared buffers has been written by whoever evicted it */
-		buffer = klog_buffer_pin_hot(rel, block, buffer + 1);
+		buffer = klog_buffer_pin_hot(rel, block);
 		if (!BufferIsValid(buffer))
 			continue;
 		LockBuffer(buffer, BUFFER_LOCK_SHARE);
