@@ -50,6 +50,8 @@ int			kguc_max_pending_appends = 32;
 int			kguc_max_producer_ids = 64;
 int			kguc_producer_id_expiration = 86400000;
 int			kguc_max_fetch_sessions = 64;
+int			kguc_max_offset_metadata = 100;
+int			kguc_offset_expiry_interval = 600000;
 int			kguc_produce_buffer_size = 64;
 bool		kguc_test_ack_before_flush;
 int			kguc_test_fetch_session_age;

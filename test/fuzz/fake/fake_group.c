@@ -26,6 +26,7 @@ struct KCoordSlot
 	uint8	   *image;
 	size_t		image_len;
 	bool		writer;
+	uint64		stamp;
 	uint64		incarnation;
 	int64		deadline;
 };
@@ -41,6 +42,7 @@ static Letter letters[LETTERS];
 static int	nletters;
 static uint64 requests;
 static uint64 incarnations;
+static uint64 stamps;
 
 static void *
 copy(const void *data, size_t len)
@@ -159,8 +161,47 @@ kcoord_lock(KStr id, bool create, KCoordSlot **slot)
 	unused->id = copy(id.data, id.len);
 	unused->id_len = id.len;
 	unused->incarnation = ++incarnations;
+	unused->stamp = ++stamps;
 	unused->deadline = PG_INT64_MAX;
 	return KCOORD_LOCKED;
+}
+
+/* Nobody else is there to hold it. */
+KCoordLock
+kcoord_lock_wait(KStr id, KCoordSlot **slot)
+{
+	for (int i = 0; i < SLOTS; i++)
+	{
+		*slot = &slots[i];
+		if (slots[i].used && slots[i].id_len == id.len &&
+			memcmp(slots[i].id, id.data, id.len) == 0)
+		{
+			if (slots[i].locked)
+				fake_fail("a wait for our own lock");
+			slots[i].locked = true;
+			return KCOORD_LOCKED;
+		}
+	}
+	return KCOORD_NO_GROUP;
+}
+
+KCoordStamp
+kcoord_stamp(const KCoordSlot *slot)
+{
+	return (KCoordStamp) {kcoord_number(slot), slot->stamp};
+}
+
+bool
+kcoord_unchanged(const KCoordStamp *stamp)
+{
+	return stamp->slot >= 0 && slots[stamp->slot].stamp == stamp->stamp;
+}
+
+/* Nobody looks for offsets that have expired. */
+bool
+kcoord_is_forsaken(const KCoordSlot *slot)
+{
+	return false;
 }
 
 KCoordLock
@@ -230,6 +271,7 @@ kcoord_apply(KCoordSlot *slot, KCoordChange *change)
 	free(slot->image);
 	slot->image = change->image;
 	slot->image_len = change->size;
+	slot->stamp = ++stamps;
 	kcoord_touched(slot);
 }
 
@@ -407,6 +449,12 @@ int
 kcoord_offset_list(KCoordTable *table, KStr group_id, KCoordOffset **offsets, XLogRecPtr *lsn)
 {
 	return 0;
+}
+
+bool
+kcoord_offset_any(KCoordTable *table, KStr group_id)
+{
+	return fake_chance(50);
 }
 
 int
