@@ -171,6 +171,7 @@ kapi_group_work(KGroupWork * work)
 			.topic_by_name = topic_by_name,
 			.topic_by_id = topic_by_id,.match_topics = match_topics,.random = random_bytes
 	};
+	work->env.config.max_image_bytes = Min(work->env.config.max_image_bytes, kcoord_max_image());
 	return true;
 }
 
@@ -269,7 +270,10 @@ kapi_group_finish(KGroupWork * work, KCoordSlot * slot, KGroup * g, KGroupResult
 			ok = slot != NULL && encode(work, &answers[i], &posts[nposts++]);
 	}
 	if (ok && change.has_image)
+	{
 		change.size = kgroup_image_size(g);
+		change.grows = kgroup_has_grown(g);
+	}
 	if (ok && slot != NULL && kcoord_prepare(slot, &change, posts, nposts))
 	{
 		if (change.image != NULL)
@@ -460,8 +464,9 @@ kapi_group_event(KRequest * req, KStr id, bool create, KGroupEvent event,
 	if (!ok)
 	{
 		kapi_group_work_end(&work);
-		kapi_fail(req, result == KGROUP_FULL ? KERR_GROUP_MAX_SIZE_REACHED :
-				  KERR_COORDINATOR_NOT_AVAILABLE);
+		kapi_fail(req, result != KGROUP_FULL ? KERR_COORDINATOR_NOT_AVAILABLE :
+				  req->entry->key == KAPI_SYNC_GROUP ? KERR_UNKNOWN_SERVER_ERROR :
+				  KERR_GROUP_MAX_SIZE_REACHED);
 	}
 	else if (own != NULL)
 	{

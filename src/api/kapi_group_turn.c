@@ -21,6 +21,9 @@
 /* While somebody has a lock. */
 #define BUSY_MS		2
 
+/* While there is no memory. */
+#define NO_ROOM_MS	100
+
 /* Of one turn, for groups whose time has come. */
 #define TICKS_MS	5
 
@@ -150,8 +153,11 @@ delete_event(KGroup * g)
 	return kgroup_delete(g, &error);
 }
 
-/* Runs an event that no request has asked for; false: not now. */
-static bool
+/*
+ * Runs an event that no request has asked for.  Returns 0, or in how many milliseconds it should
+ * be tried again.
+ */
+static int
 run_on_slot(int number, KGroupResult(*event) (KGroup * g))
 {
 	KGroupWork	work;
@@ -162,10 +168,10 @@ run_on_slot(int number, KGroupResult(*event) (KGroup * g))
 	const uint8 *image;
 	size_t		len;
 	KGroup	   *g;
-	bool		ok = false;
+	int			again = BUSY_MS;
 
 	if (!kapi_group_work(&work))
-		return false;
+		return again;
 	switch (kcoord_lock_number(number, &slot))
 	{
 		case KCOORD_LOCKED:
@@ -174,22 +180,24 @@ run_on_slot(int number, KGroupResult(*event) (KGroup * g))
 			if (g == NULL)
 			{
 				kcoord_unlock(slot);
+				again = NO_ROOM_MS;
 				break;
 			}
 			result = kcoord_is_forsaken(slot) ? delete_event(g) : event(g);
 			/* a deadline that a session has outlived is computed anew */
 			if (result == KGROUP_UNCHANGED && kcoord_deadline(number) <= kcoord_now())
 				result = KGROUP_CHANGED;
-			ok = kapi_group_finish(&work, slot, g, result, 0, &own, &version);
+			/* no memory: whoever has it must first be done with it */
+			again = kapi_group_finish(&work, slot, g, result, 0, &own, &version) ? 0 : NO_ROOM_MS;
 			break;
 		case KCOORD_NO_GROUP:
-			ok = true;
+			again = 0;
 			break;
 		default:
 			break;
 	}
 	kapi_group_work_end(&work);
-	return ok;
+	return again;
 }
 
 static KGroupResult
@@ -218,7 +226,7 @@ forget_step(void *arg)
 			kcoord_unlock(slot);
 			if (mine)
 				kapi_group_must_write(forgotten);
-			if (!run_on_slot(forgotten, forget_event))
+			if (run_on_slot(forgotten, forget_event) != 0)
 				return;
 		}
 		forgotten++;
@@ -233,7 +241,7 @@ forget_step(void *arg)
 typedef struct Tick
 {
 	int			slot;
-	bool		ok;
+	int			again;
 } Tick;
 
 static void
@@ -241,7 +249,7 @@ tick_step(void *arg)
 {
 	Tick	   *tick = arg;
 
-	tick->ok = run_on_slot(tick->slot, kgroup_tick);
+	tick->again = run_on_slot(tick->slot, kgroup_tick);
 }
 
 /* What is due, for a while: the sessions of many groups may end in one moment. */
@@ -267,8 +275,8 @@ tick(void)
 			}
 			if (!kapi_guard(tick_step, &tick, "looking after a consumer group"))
 				deadline = kcoord_now() + AGAIN_MS;
-			else if (!tick.ok)
-				deadline = kcoord_now() + BUSY_MS;
+			else if (tick.again != 0)
+				deadline = kcoord_now() + tick.again;
 			else
 				deadline = kcoord_deadline(tick.slot);
 		}

@@ -40,6 +40,12 @@ typedef struct KCoordMemory
 extern void kcoord_memory(KCoordMemory *memory);
 
 /*
+ * Largest image that an event can always be run on: there may be a new one, and answers of about
+ * the same size, in what is kept back for events that do not make a group grow.
+ */
+extern size_t kcoord_max_image(void);
+
+/*
  * A broker process, once, before it serves: takes its number, and forgets what a predecessor of
  * that number held.  May wait for other brokers' short locks.
  */
@@ -133,6 +139,7 @@ typedef struct KCoordLetter KCoordLetter;
 typedef struct KCoordChange
 {
 	bool		has_image;		/* else the image stays */
+	bool		grows;			/* it is better refused than that memory gets short */
 	size_t		size;
 	uint8	   *image;
 	dsa_pointer image_block;

@@ -29,6 +29,7 @@ struct KCoordSlot
 	/* with this lock */
 	dsa_pointer image_block;
 	size_t		image_len;
+	size_t		image_room;		/* size of its block */
 	int			writer;
 	uint64		forsaken;		/* the stamp of an image that is to be deleted */
 

@@ -18,6 +18,9 @@
 #include "coord/kcoord_int.h"
 #include "kguc.h"
 
+/* The part of the memory that is only for events that do not make a group grow. */
+#define KEPT_BACK(size)	((size) / 4)
+
 KCoordShared *kcoord_shared;
 int			kcoord_broker = -1;
 
@@ -33,9 +36,16 @@ static int	slot_tranche;
  */
 
 static Size
+memory_limit(void)
+{
+	return mul_size(kguc_group_memory, 1024);
+}
+
+/* With room for what DSA has begun and not filled, 64 kB for each of some forty sizes. */
+static Size
 area_size(void)
 {
-	return Max(mul_size(kguc_group_memory, 1024), dsa_minimum_size());
+	return add_size(add_size(memory_limit(), memory_limit() / 8), 4 * 1024 * 1024);
 }
 
 static int
@@ -80,6 +90,7 @@ slot_clear(KCoordSlot *slot)
 	slot->id_len = 0;
 	slot->image_block = InvalidDsaPointer;
 	slot->image_len = 0;
+	slot->image_room = 0;
 	slot->writer = NO_WRITER;
 	slot->forsaken = 0;
 	slot_changed(slot);
@@ -168,17 +179,25 @@ kcoord_area(void)
 	return area;
 }
 
+/* What DSA takes for a block: pages, or one of its sizes, which are an eighth apart at most. */
+static size_t
+size_of_block(size_t size)
+{
+	return size > 8192 ? TYPEALIGN(4096, size) : size + size / 8;
+}
+
 dsa_pointer
 kcoord_alloc(size_t size)
 {
-	dsa_pointer block = dsa_allocate_extended(kcoord_area(), size,
-											  DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
+	dsa_pointer block = InvalidDsaPointer;
+	uint64		used = pg_atomic_add_fetch_u64(&kcoord_shared->bytes, size_of_block(size));
 
+	if (used <= memory_limit())
+		block = dsa_allocate_extended(kcoord_area(), size, DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
 	if (DsaPointerIsValid(block))
-	{
-		pg_atomic_fetch_add_u64(&kcoord_shared->bytes, size);
 		pg_atomic_fetch_add_u64(&kcoord_shared->blocks, 1);
-	}
+	else
+		pg_atomic_fetch_sub_u64(&kcoord_shared->bytes, size_of_block(size));
 	return block;
 }
 
@@ -191,8 +210,21 @@ kcoord_free(dsa_pointer *block, size_t size)
 	if (!DsaPointerIsValid(old))
 		return;
 	dsa_free(kcoord_area(), old);
-	pg_atomic_fetch_sub_u64(&kcoord_shared->bytes, size);
+	pg_atomic_fetch_sub_u64(&kcoord_shared->bytes, size_of_block(size));
 	pg_atomic_fetch_sub_u64(&kcoord_shared->blocks, 1);
+}
+
+size_t
+kcoord_max_image(void)
+{
+	return KEPT_BACK(memory_limit()) / 2;
+}
+
+static void
+image_free(KCoordSlot *slot)
+{
+	kcoord_free(&slot->image_block, slot->image_room);
+	slot->image_len = slot->image_room = 0;
 }
 
 void
@@ -202,7 +234,7 @@ kcoord_memory(KCoordMemory *memory)
 	{
 		.groups = pg_atomic_read_u32(&kcoord_shared->groups),.max_groups = kcoord_shared->capacity,
 			.blocks = pg_atomic_read_u64(&kcoord_shared->blocks),
-			.bytes = pg_atomic_read_u64(&kcoord_shared->bytes),.max_bytes = area_size()
+			.bytes = pg_atomic_read_u64(&kcoord_shared->bytes),.max_bytes = memory_limit()
 	};
 }
 
@@ -236,8 +268,7 @@ forget_all(void)
 	for (int i = 0; i < kcoord_shared->capacity; i++)
 	{
 		LWLockAcquire(&slots[i].lock, LW_EXCLUSIVE);
-		kcoord_free(&slots[i].image_block, slots[i].image_len);
-		slots[i].image_len = 0;
+		image_free(&slots[i]);
 		slots[i].writer = NO_WRITER;
 		kcoord_unlock(&slots[i]);
 	}
@@ -620,19 +651,35 @@ kcoord_is_forsaken(const KCoordSlot *slot)
 	return slot->forsaken == kcoord_stamp(slot).stamp;
 }
 
+/*
+ * A place for the new image.  When memory is short a group may still become smaller, where its old
+ * image lies: that is not looked at any more, and who is in the middle of writing is not
+ * interrupted by anything that the others survive.
+ */
+static bool
+prepare_image(KCoordSlot *slot, KCoordChange *change)
+{
+	if (!change->grows || pg_atomic_read_u64(&kcoord_shared->bytes) + change->size <
+		memory_limit() - KEPT_BACK(memory_limit()))
+		change->image_block = kcoord_alloc(change->size);
+	if (!DsaPointerIsValid(change->image_block))
+	{
+		if (change->size > slot->image_room)
+			return false;
+		change->image_block = slot->image_block;
+	}
+	change->image = dsa_get_address(kcoord_area(), change->image_block);
+	return true;
+}
+
 bool
 kcoord_prepare(KCoordSlot *slot, KCoordChange *change, const KCoordPost *posts, int nposts)
 {
 	change->image = NULL;
 	change->image_block = InvalidDsaPointer;
 	change->nletters = 0;
-	if (change->has_image && change->size > 0)
-	{
-		change->image_block = kcoord_alloc(change->size);
-		if (!DsaPointerIsValid(change->image_block))
-			return false;
-		change->image = dsa_get_address(kcoord_area(), change->image_block);
-	}
+	if (change->has_image && change->size > 0 && !prepare_image(slot, change))
+		return false;
 	for (int i = 0; i < nposts; i++)
 	{
 		dsa_pointer block = kcoord_alloc(KCOORD_LETTER_SIZE(posts[i].len));
@@ -646,7 +693,8 @@ kcoord_prepare(KCoordSlot *slot, KCoordChange *change, const KCoordPost *posts, 
 				kcoord_free(&change->letters[change->nletters],
 							KCOORD_LETTER_SIZE(posts[change->nletters].len));
 			}
-			kcoord_free(&change->image_block, change->size);
+			if (change->image_block != slot->image_block)
+				kcoord_free(&change->image_block, change->size);
 			return false;
 		}
 		letter = dsa_get_address(kcoord_area(), block);
@@ -664,11 +712,13 @@ kcoord_apply(KCoordSlot *slot, KCoordChange *change)
 {
 	if (change->has_image)
 	{
-		dsa_pointer old = slot->image_block;
-		size_t		old_len = slot->image_len;
-
 		slot_changed(slot);
-		slot->image_block = change->image_block;
+		if (change->image_block != slot->image_block)
+		{
+			image_free(slot);
+			slot->image_block = change->image_block;
+			slot->image_room = change->size;
+		}
 		slot->image_len = change->size;
 		if (change->size == 0)
 		{
@@ -677,7 +727,6 @@ kcoord_apply(KCoordSlot *slot, KCoordChange *change)
 			pg_atomic_write_u64(&slot->durable, 0);
 		}
 		kcoord_touched(slot);
-		kcoord_free(&old, old_len);
 	}
 	for (int i = 0; i < change->nletters; i++)
 		kcoord_post(change->letters[i]);
@@ -726,6 +775,24 @@ kcoord_am_writer(const KCoordSlot *slot)
 	return slot->writer == kcoord_broker;
 }
 
+/* A smaller block for an image whose rows are written, if there is one. */
+static void
+shrink(KCoordSlot *slot)
+{
+	dsa_pointer block;
+
+	if (slot->image_room - slot->image_len < slot->image_room / 4)
+		return;
+	block = kcoord_alloc(slot->image_len);
+	if (!DsaPointerIsValid(block))
+		return;
+	memcpy(dsa_get_address(kcoord_area(), block),
+		   dsa_get_address(kcoord_area(), slot->image_block), slot->image_len);
+	kcoord_free(&slot->image_block, slot->image_room);
+	slot->image_block = block;
+	slot->image_room = slot->image_len;
+}
+
 bool
 kcoord_written(KCoordSlot *slot, uint64 version)
 {
@@ -740,12 +807,12 @@ kcoord_written(KCoordSlot *slot, uint64 version)
 		if (kgroup_image_summary(image, len, &summary))
 		{
 			more = summary.version > summary.durable;
+			slot->image_len = kgroup_image_trim(image, len);
 			/* nobody's any longer, and nothing left to be deleted */
 			if (summary.type == KGROUP_NONE && !more)
-			{
-				kcoord_free(&slot->image_block, slot->image_len);
-				slot->image_len = 0;
-			}
+				image_free(slot);
+			else
+				shrink(slot);
 		}
 	}
 	kcoord_touched(slot);

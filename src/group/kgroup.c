@@ -397,7 +397,17 @@ kgroup_open(const KGroupEnv *env, int64_t now_ms, KStr group_id, const uint8_t *
 {
 	KGroup	   *g = new_group(env, now_ms, group_id);
 
-	return g != NULL && (image == NULL || load(g, image, len)) ? g : NULL;
+	if (g == NULL || (image != NULL && !load(g, image, len)))
+		return NULL;
+	g->opened_members = g->nmembers;
+	g->opened_pending = g->npending;
+	return g;
+}
+
+bool
+kgroup_has_grown(const KGroup *g)
+{
+	return g->nmembers > g->opened_members || g->npending > g->opened_pending;
 }
 
 static void
@@ -438,6 +448,7 @@ kgroup_restore(const KGroupEnv *env, int64_t now_ms, KStr group_id, const KGroup
 	/* the clock may have begun anew, as a machine's does that was started */
 	g->assignment_time = g->assignment_time < now_ms ? g->assignment_time : now_ms;
 	g->regex_time = g->regex_time < now_ms ? g->regex_time : now_ms;
+	g->opened_members = g->nmembers;
 	start_sessions(g);
 	return g;
 }

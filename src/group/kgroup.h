@@ -167,6 +167,12 @@ extern KGroupResult kgroup_forget_broker(KGroup *g, int32_t broker);
  */
 extern KGroupResult kgroup_delete(KGroup *g, int16_t *error_code);
 
+/*
+ * Has the group more members, or more ids given to future ones, than when it was opened?  Where
+ * memory is short, those should be kept out, and no other event.
+ */
+extern bool kgroup_has_grown(const KGroup *g);
+
 /* ------------------------------------------------------------------------
  * Images and rows
  * ------------------------------------------------------------------------
@@ -199,6 +205,9 @@ typedef struct KGroupRow
  */
 extern int32_t kgroup_rows(const KGroup *g, const KGroupRow **rows, uint64_t *version);
 extern void kgroup_image_durable(uint8_t *image, size_t len, uint64_t version);
+
+/* Takes rows that are durable out of an image; its new length. */
+extern size_t kgroup_image_trim(uint8_t *image, size_t len);
 
 /*
  * A group from its rows, after a restart.  Members get their full session timeout from now on,

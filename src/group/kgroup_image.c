@@ -30,7 +30,8 @@ typedef struct ImageHeader
 	int32_t		protocol_type_len;
 	uint8_t		type;			/* KGroupType */
 	uint8_t		state;			/* KGroupState */
-	uint8_t		unused[6];
+	uint8_t		unused[2];
+	uint32_t	unwritten;		/* where walk_unwritten() begins */
 } ImageHeader;
 
 typedef struct ImageMember
@@ -471,6 +472,8 @@ walk_image(Walk *w, KGroup *g, ImageHeader *header, ImageMember *members)
 				.flags = is_idle(g, member) ? MEMBER_IDLE : 0,
 			};
 	}
+	if (members != NULL)
+		header->unwritten = (uint32_t) w->pos;
 	walk_unwritten(w, g);
 }
 
@@ -611,6 +614,25 @@ kgroup_image_durable(uint8_t *image, size_t len, uint64_t version)
 
 	if (header != NULL && header->durable < version && version <= header->version)
 		header->durable = version;
+}
+
+/* Behind the two counts of walk_unwritten() there is nothing then. */
+size_t
+kgroup_image_trim(uint8_t *image, size_t len)
+{
+	static const int32_t none = 0;
+	ImageHeader *header = image_header(image, len);
+	int32_t		removed;
+
+	if (header == NULL || header->durable < header->version ||
+		header->unwritten + 2 * sizeof(int32_t) > header->len)
+		return len;
+	memcpy(&removed, image + header->unwritten, sizeof(removed));
+	if (removed != 0)
+		return len;
+	memcpy(image + header->unwritten + sizeof(int32_t), &none, sizeof(none));
+	header->len = header->unwritten + 2 * (uint32_t) sizeof(int32_t);
+	return header->len;
 }
 
 /* ---- heartbeats at rest ---- */

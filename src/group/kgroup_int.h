@@ -123,6 +123,8 @@ struct KGroup
 	int64_t		now;
 	KStr		id;
 	jmp_buf		no_memory;		/* where kg_alloc() goes when there is none */
+	int32_t		opened_members; /* numbers at that time */
+	int32_t		opened_pending;
 
 	KGroupType	type;
 	uint64_t	version;

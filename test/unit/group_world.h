@@ -328,6 +328,7 @@ world_persist(World *w)
 	for (int32_t i = 0; i < count; i++)
 		world_write_row(w, &rows[i]);
 	kgroup_image_durable(w->image, w->image_len, version);
+	w->image_len = kgroup_image_trim(w->image, w->image_len);
 	if (!kgroup_image_summary(w->image, w->image_len, &summary) ||
 		summary.durable != summary.version)
 		w->broken++;
