@@ -196,6 +196,21 @@ extern void klog_broker_wants_data(KLogPartition *part, int n);
  */
 extern bool klog_wait(Oid relid, int32 partition, int64 offset, int64 timeout_ms);
 
+/*
+ * The same for whoever waits for more than one offset: prepare, look at what is waited for, sleep
+ * until a watermark of the relation moves or somebody wakes the slot, begin again; then end.
+ * Relations share slots, and so one may be woken for nothing.  A look may end a preparation: the
+ * sleep then returns at once.  None of these throws but klog_wait_sleep(), for interrupts.
+ */
+#define KLOG_WAIT_SLOTS		64
+
+extern int	klog_wait_slot(Oid relid);
+extern void klog_wait_prepare(int slot);
+extern void klog_wait_sleep(int slot, long timeout_ms);
+extern void klog_wait_end(void);
+/* Does not allocate: good in a transaction's callbacks. */
+extern void klog_wait_wake(int slot);
+
 /* ------------------------------------------------------------------------
  * Read
  * ------------------------------------------------------------------------

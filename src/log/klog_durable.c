@@ -227,6 +227,7 @@ klog_watermark_advance(KLogPartition *part)
 	{
 		klog_wake_brokers(pg_atomic_exchange_u64(&part->waiting_brokers, 0));
 		ConditionVariableBroadcast(&part->moved);
+		klog_wait_wake(klog_wait_slot(part->relid));
 		if (!part->standby)
 			klog_keeper_moved(part);
 		/* a dump should find the floor that a dead batch at the end asks for */
@@ -436,4 +437,37 @@ klog_wait(Oid relid, int32 partition, int64 offset, int64 timeout_ms)
 	}
 	ConditionVariableCancelSleep();
 	return readable;
+}
+
+int
+klog_wait_slot(Oid relid)
+{
+	return (int) (murmurhash32(relid) % KLOG_WAIT_SLOTS);
+}
+
+void
+klog_wait_prepare(int slot)
+{
+	ConditionVariablePrepareToSleep(&klog_shared->any_moved[slot]);
+}
+
+void
+klog_wait_sleep(int slot, long timeout_ms)
+{
+	/* a lock that was waited for meanwhile has taken our latch's news */
+	SetLatch(MyLatch);
+	(void) ConditionVariableTimedSleep(&klog_shared->any_moved[slot], timeout_ms,
+									   PG_WAIT_EXTENSION);
+}
+
+void
+klog_wait_end(void)
+{
+	ConditionVariableCancelSleep();
+}
+
+void
+klog_wait_wake(int slot)
+{
+	ConditionVariableBroadcast(&klog_shared->any_moved[slot]);
 }

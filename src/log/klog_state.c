@@ -119,6 +119,8 @@ klog_shmem_init(void)
 			pg_atomic_init_u64(&klog_shared->replayed[i], 0);
 		pg_atomic_init_u64(&klog_shared->wants_replay, 0);
 		pg_atomic_init_u32(&klog_shared->flushing, 0);
+		for (int i = 0; i < KLOG_WAIT_SLOTS; i++)
+			ConditionVariableInit(&klog_shared->any_moved[i]);
 		klog_shared->next_generation = 1;
 		klog_shared->dirty_head = KLOG_NO_INDEX;
 		klog_shared->keep_head = KLOG_NO_INDEX;
@@ -180,6 +182,7 @@ free_slot(KLogPartition *part)
 		pg_atomic_write_u64(&part->asked[i].failed, 0);
 	}
 	ConditionVariableBroadcast(&part->moved);
+	klog_wait_wake(klog_wait_slot(part->relid));
 }
 
 /*

@@ -173,6 +173,9 @@ typedef struct KLogShared
 	Latch	   *reader[KLOG_MAX_READERS];
 	pg_atomic_uint32 flushing;	/* somebody is in XLogFlush for us */
 
+	/* sessions that wait for any partition of a relation; klog_wait_slot() */
+	ConditionVariable any_moved[KLOG_WAIT_SLOTS];
+
 	slock_t		reader_mutex;
 	uint32		reader_head;	/* next to take */
 	uint32		reader_tail;	/* next free */
