@@ -354,7 +354,8 @@ CREATE VIEW kafka.partitions AS
   SELECT t.name AS topic, p.partition, p.leader_epoch, p.log_start, p.high_watermark,
          p.end_offset, p.bytes
   FROM kafka.topic t CROSS JOIN LATERAL kafka.topic_partitions(t."table") p;
-COMMENT ON VIEW kafka.partitions IS 'the partitions of the topics that you may read or write';
+COMMENT ON VIEW kafka.partitions IS
+  'the partitions of the topics that you may read or write; of all topics for members of pg_monitor';
 GRANT SELECT ON kafka.partitions TO PUBLIC;
 
 CREATE FUNCTION kafka.check_topic(topic_table regclass, OUT partition int, OUT block bigint,
@@ -362,6 +363,125 @@ CREATE FUNCTION kafka.check_topic(topic_table regclass, OUT partition int, OUT b
 AS 'MODULE_PATHNAME', 'ksql_check_topic' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION kafka.check_topic(regclass) IS
   'reads all pages of a topic and reports what is wrong with them';
+
+-- ------------------------------------------------------------------------------------------
+-- Consumer groups.  Rights are those on the topic: SELECT.  A group has Kafka clients as members,
+-- or sessions that use these functions, never both at one time: sessions are refused with SQLSTATE
+-- 55006 (object_in_use), clients with INCONSISTENT_GROUP_PROTOCOL.
+-- ------------------------------------------------------------------------------------------
+
+-- Arguments: the offset of the next record to be consumed, any that there may ever be; metadata, at
+-- most kafka_pg.max_offset_metadata bytes.  Errors: 22003 a partition that there is not, a negative
+-- offset; 22001 metadata too long; 22023 a group_id that is empty or longer than 1024 bytes.  As
+-- Kafka's OffsetCommit.
+CREATE FUNCTION kafka.commit_offset(group_id text, topic text, partition int, "offset" bigint,
+  metadata text DEFAULT '') RETURNS void
+AS 'MODULE_PATHNAME', 'ksql_commit_offset' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION kafka.commit_offset(text, text, int, bigint, text) IS
+  'commits a group''s offset with this transaction; waits for others who write it';
+
+-- As Kafka's OffsetFetch.
+CREATE FUNCTION kafka.committed_offset(group_id text, topic text, partition int) RETURNS bigint
+AS 'MODULE_PATHNAME', 'ksql_committed_offset' LANGUAGE C STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION kafka.committed_offset(text, text, int) IS
+  'the offset that a group has committed; NULL when there is none';
+
+-- Arguments: exactly one of strategy ('earliest', 'latest'), target_offset, target_time (the first
+-- record that is not older) and shift_by (records, forward or backward).  Returns what was set, a
+-- row a partition: as kafka-consumer-groups --reset-offsets, brought into the range of offsets that the
+-- partition has.  Errors: 22023 none or several of them; P0002 shift_by without a committed offset.
+CREATE FUNCTION kafka.reset_offsets(group_id text, topic text, strategy text DEFAULT NULL,
+  target_offset bigint DEFAULT NULL, target_time timestamptz DEFAULT NULL,
+  shift_by bigint DEFAULT NULL)
+RETURNS TABLE (topic_name text, partition int, "offset" bigint)
+AS 'MODULE_PATHNAME', 'ksql_reset_offsets' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION kafka.reset_offsets(text, text, text, bigint, timestamptz, bigint) IS
+  'sets a group''s offsets of all partitions of a topic with this transaction, and returns them';
+
+-- Arguments: max_records, of all partitions together (the records' bytes are bounded as well, by
+-- some 50 MB); max_wait, for the first record that nobody has claimed.  Where the group has no
+-- offset, or one that retention has passed, it begins at the log start.  Errors: 22003 an offset
+-- behind the partition's end; under REPEATABLE READ and above 40001, as an UPDATE.
+CREATE FUNCTION kafka.consume(group_id text, topic text, max_records int DEFAULT 500,
+  max_wait interval DEFAULT '0') RETURNS SETOF kafka.record
+AS 'MODULE_PATHNAME', 'ksql_consume' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION kafka.consume(text, text, int, interval) IS
+  'the next records of a group, whose offsets move with this transaction''s commit; their partitions are this session''s until then';
+
+CREATE PROCEDURE kafka.wait_group(group_id text, topic text, max_wait interval)
+AS 'MODULE_PATHNAME', 'ksql_wait_group' LANGUAGE C;
+COMMENT ON PROCEDURE kafka.wait_group(text, text, interval) IS
+  'waits until there are records that kafka.consume would return, or max_wait is over; holds no snapshot meanwhile';
+
+CREATE FUNCTION kafka.stat_get_group(OUT group_id text, OUT state text, OUT type text,
+  OUT protocol_type text, OUT epoch int, OUT members int) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'ksql_stat_get_group' LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 100;
+COMMENT ON FUNCTION kafka.stat_get_group() IS 'the groups in shared memory, for view kafka.groups';
+REVOKE EXECUTE ON FUNCTION kafka.stat_get_group() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION kafka.stat_get_group() TO pg_monitor;
+
+CREATE FUNCTION kafka.group_sessions(group_id text) RETURNS int
+AS 'MODULE_PATHNAME', 'ksql_group_sessions' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION kafka.group_sessions(text) IS
+  'how many other transactions consume in a group, or commit its offsets, just now';
+REVOKE EXECUTE ON FUNCTION kafka.group_sessions(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION kafka.group_sessions(text) TO pg_monitor;
+
+CREATE FUNCTION kafka.stat_get_group_member(OUT group_id text, OUT member_id text,
+  OUT instance_id text, OUT client_id text, OUT client_host text, OUT rack text,
+  OUT protocol text, OUT epoch int, OUT partitions int, OUT assignment jsonb, OUT target jsonb)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'ksql_stat_get_group_member' LANGUAGE C VOLATILE PARALLEL RESTRICTED
+  ROWS 1000;
+COMMENT ON FUNCTION kafka.stat_get_group_member() IS
+  'the members of all groups, for view kafka.group_members';
+REVOKE EXECUTE ON FUNCTION kafka.stat_get_group_member() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION kafka.stat_get_group_member() TO pg_monitor;
+
+-- As ListGroups: groups that have only offsets are empty and classic.
+CREATE VIEW kafka.groups AS
+  SELECT g.group_id, g.state, g.type, g.protocol_type, g.epoch, g.members,
+         kafka.group_sessions(g.group_id) AS sessions
+  FROM kafka.stat_get_group() g
+  UNION ALL
+  SELECT o.group_id, 'Empty', 'classic', '', NULL, 0, kafka.group_sessions(o.group_id)
+  FROM (SELECT DISTINCT group_id FROM kafka.group_offset) o
+  WHERE o.group_id NOT IN (SELECT s.group_id FROM kafka.stat_get_group() s);
+COMMENT ON VIEW kafka.groups IS 'consumer groups; for members of pg_monitor';
+COMMENT ON COLUMN kafka.groups.state IS 'Kafka''s name of it: Empty, PreparingRebalance, CompletingRebalance, Stable, Assigning, Reconciling';
+COMMENT ON COLUMN kafka.groups.type IS 'classic or consumer (KIP-848)';
+COMMENT ON COLUMN kafka.groups.epoch IS 'the generation of a classic group, the epoch of a consumer group';
+COMMENT ON COLUMN kafka.groups.members IS 'Kafka clients';
+COMMENT ON COLUMN kafka.groups.sessions IS 'SQL sessions that consume or commit offsets just now, without this one';
+GRANT SELECT ON kafka.groups TO pg_monitor;
+
+CREATE VIEW kafka.group_members AS
+  SELECT m.group_id, m.member_id, m.instance_id, m.client_id, m.client_host, m.rack, m.protocol,
+         m.epoch, m.partitions, m.assignment, m.target
+  FROM kafka.stat_get_group_member() m;
+COMMENT ON VIEW kafka.group_members IS
+  'members of consumer groups, all of them Kafka clients; for members of pg_monitor';
+COMMENT ON COLUMN kafka.group_members.instance_id IS 'of a static member (KIP-345)';
+COMMENT ON COLUMN kafka.group_members.partitions IS 'how many it has';
+COMMENT ON COLUMN kafka.group_members.assignment IS 'those partitions, by topic; NULL when they are not in Kafka''s layout';
+COMMENT ON COLUMN kafka.group_members.target IS 'the partitions that it shall have (KIP-848)';
+GRANT SELECT ON kafka.group_members TO pg_monitor;
+
+-- All partitions of each topic of which the group has committed an offset.
+CREATE VIEW kafka.group_lag AS
+  SELECT g.group_id, p.topic, p.partition, o."offset" AS committed_offset, p.high_watermark,
+         greatest(p.high_watermark - coalesce(o."offset", p.log_start), 0) AS lag,
+         o.committed AS last_commit
+  FROM (SELECT DISTINCT group_id, topic_id FROM kafka.group_offset) g
+  JOIN kafka.topic t ON t.id = g.topic_id
+  JOIN kafka.partitions p ON p.topic = t.name
+  LEFT JOIN kafka.group_offset o
+    ON o.group_id = g.group_id AND o.topic_id = g.topic_id AND o.partition = p.partition;
+COMMENT ON VIEW kafka.group_lag IS
+  'committed offsets of the topics that you may read or write, and how many offsets lie behind them; of all topics for members of pg_monitor';
+COMMENT ON COLUMN kafka.group_lag.committed_offset IS 'of the next record; NULL when the group has none of this partition';
+COMMENT ON COLUMN kafka.group_lag.lag IS 'offsets from there, or from the log start, to the high watermark';
+GRANT SELECT ON kafka.group_lag TO PUBLIC;
 
 -- ------------------------------------------------------------------------------------------
 -- Statistics

@@ -373,6 +373,15 @@ kapi_group_delivered(const KCoordPost * post, const KCoordVersion * version)
  * ------------------------------------------------------------------------
  */
 
+static bool
+has_members(const uint8 * image, size_t len)
+{
+	KGroupSummary summary;
+
+	return image != NULL && kgroup_image_summary(image, len, &summary) &&
+		summary.type != KGROUP_NONE && summary.members > 0;
+}
+
 /* A pattern is not known: its share of work, and then the event again. */
 static void
 want_pattern(KRequest * req, KGroupWork * work, void (*step) (KRequest * req))
@@ -423,7 +432,12 @@ kapi_group_event(KRequest * req, KStr id, bool create, KGroupEvent event,
 	{
 		case KCOORD_LOCKED:
 			image = kcoord_image(slot, &len);
-			break;
+			if (!create || has_members(image, len) || !kcoord_session_active(id))
+				break;
+			kcoord_unlock(slot);
+			kapi_group_work_end(&work);
+			kapi_fail(req, KERR_INCONSISTENT_GROUP_PROTOCOL);
+			return;
 		case KCOORD_NO_GROUP:
 			slot = NULL;
 			break;

@@ -371,7 +371,12 @@ delete_group(KCommitPart * part, KCoordVersion * rows_version)
 	if (g != NULL)
 	{
 		result = kgroup_delete(g, &part->error);
-		if (slot != NULL && kgroup_rows(g, &rows, &number) > 0)
+		if (part->error == KERR_NONE && kcoord_session_active(part->group_id))
+		{
+			part->error = KERR_NON_EMPTY_GROUP;
+			result = KGROUP_UNCHANGED;
+		}
+		else if (slot != NULL && kgroup_rows(g, &rows, &number) > 0)
 			*rows_version = kcoord_version(slot, number);
 		if (!kapi_group_finish(&work, slot, g, result, 0, &own, &version))
 			part->error = KERR_COORDINATOR_NOT_AVAILABLE;

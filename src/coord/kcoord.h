@@ -8,6 +8,7 @@
 #ifndef KCOORD_H
 #define KCOORD_H
 
+#include "access/htup.h"
 #include "access/xlogdefs.h"
 #include "storage/lockdefs.h"
 #include "utils/dsa.h"
@@ -210,7 +211,7 @@ typedef enum KCoordPut
 
 /*
  * Opens a table of ours and the index of its primary key; false: the extension is not there, or
- * *busy.
+ * *busy.  A session, which may wait for the lock, passes NULL.
  */
 typedef struct KCoordTable
 {
@@ -233,6 +234,23 @@ extern KCoordPut kcoord_row_put(KCoordTable *table, Datum *values, bool *nulls, 
 /* Deletes all rows with that beginning of the key. */
 extern KCoordPut kcoord_row_delete(KCoordTable *table, Datum *values, int nkeys,
 								   const Oid *equal);
+
+/*
+ * The same for sessions, which hold what they have locked until their transaction's end.
+ *
+ * kcoord_row_peek(): the row as it is now, a copy, or NULL; BUSY: somebody is writing it.
+ * kcoord_row_lock(): and locks it; if it may not wait, a row that somebody else has locked is BUSY.
+ * ERROR under REPEATABLE READ and above if others have written it since the transaction began.
+ * kcoord_row_insert(): a row that there was not, BUSY: somebody was quicker; it is locked then.
+ * kcoord_row_update(): a row that is locked or was inserted; *tid becomes out of date.
+ */
+extern KCoordPut kcoord_row_peek(KCoordTable *table, const Datum *values, int nkeys,
+								 const Oid *equal, HeapTuple *row);
+extern KCoordPut kcoord_row_lock(KCoordTable *table, const Datum *values, int nkeys,
+								 const Oid *equal, bool wait, HeapTuple *row);
+extern KCoordPut kcoord_row_insert(KCoordTable *table, Datum *values, bool *nulls,
+								   ItemPointer tid);
+extern void kcoord_row_update(KCoordTable *table, ItemPointer tid, Datum *values, bool *nulls);
 
 /* Makes a text or bytea of bytes. */
 extern Datum kcoord_varlena(const void *data, int len);
@@ -286,6 +304,28 @@ extern bool kcoord_offset_any(KCoordTable *table, KStr group_id);
 extern bool kcoord_offset_next_group(KCoordTable *table, KStr after, KStr *group_id);
 extern int	kcoord_offset_groups(KCoordTable *table, KStr **groups);
 
+/*
+ * Offsets in a session's transaction; rows are locked until its end.
+ *
+ * kcoord_offset_peek(): the offset as it is now, -1: none; false: somebody is moving it.
+ * kcoord_offset_claim(): locks the offset's row; if there is none, inserts "first" and sets
+ * claim->inserted. False: somebody else has it, and "wait" is not set. kcoord_offset_move(): gives
+ * the claimed row new values, once.
+ */
+typedef struct KCoordClaim
+{
+	ItemPointerData tid;
+	int64		offset;
+	bool		inserted;
+} KCoordClaim;
+
+extern bool kcoord_offset_peek(KCoordTable *table, KStr group_id, const KUuid *topic_id,
+							   int32 partition, int64 *offset);
+extern bool kcoord_offset_claim(KCoordTable *table, KStr group_id, const KCoordOffset *first,
+								bool wait, KCoordClaim *claim);
+extern void kcoord_offset_move(KCoordTable *table, KStr group_id, KCoordClaim *claim,
+							   const KCoordOffset *offset);
+
 /* Deletes one offset, or all of a group. */
 extern KCoordPut kcoord_offset_delete(KCoordTable *table, KStr group_id, const KUuid *topic_id,
 									  int32 partition);
@@ -310,5 +350,28 @@ extern int	kcoord_offset_delete_some(KCoordTable *table, KStr group_id, KCoordEx
  * of its own.  "go_on" is asked between groups; false: there is more to do, call again.
  */
 extern bool kcoord_expire(int64 wall_ms, int64 retention_ms, bool (*go_on) (void));
+
+/* ------------------------------------------------------------------------
+ * Sessions that use a group: kcoord_session.c
+ * ------------------------------------------------------------------------
+ */
+
+/* Waits until groups are there after a start; ERROR when the group has members. */
+extern void kcoord_session_check(KStr group_id);
+
+/*
+ * Makes it a group of sessions until the transaction, or the subtransaction, ends: nobody
+ * becomes a member.  ERROR when it has members.
+ */
+extern void kcoord_session_enter(KStr group_id);
+
+/* For a broker, in a transaction, before it lets somebody become the first member. */
+extern bool kcoord_session_active(KStr group_id);
+
+/* How many transactions are in the group, prepared ones included. */
+extern int	kcoord_session_count(KStr group_id);
+
+/* Copies a group's id and image; into the current memory context.  NULL: no group there. */
+extern uint8 *kcoord_session_copy(int i, KStr *group_id, size_t *len);
 
 #endif							/* KCOORD_H */

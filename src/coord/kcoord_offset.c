@@ -65,12 +65,10 @@ uuid_datum(const KUuid *id)
 	return UUIDPGetDatum(uuid);
 }
 
-KCoordPut
-kcoord_offset_put(KCoordTable *table, KStr group_id, const KCoordOffset *offset)
+static void
+make_row(KStr group_id, const KCoordOffset *offset, Datum *values, bool *nulls)
 {
-	Datum		values[NCOLUMNS];
-	bool		nulls[NCOLUMNS] = {false};
-
+	memset(nulls, 0, NCOLUMNS * sizeof(bool));
 	values[Anum_group_offset_group_id - 1] = kcoord_varlena(group_id.data, group_id.len);
 	values[Anum_group_offset_topic_id - 1] = uuid_datum(&offset->topic_id);
 	values[Anum_group_offset_partition - 1] = Int32GetDatum(offset->partition);
@@ -82,7 +80,80 @@ kcoord_offset_put(KCoordTable *table, KStr group_id, const KCoordOffset *offset)
 	nulls[Anum_group_offset_expires - 1] = offset->expire_ms < 0;
 	values[Anum_group_offset_expires - 1] = nulls[Anum_group_offset_expires - 1] ? (Datum) 0 :
 		TimestampTzGetDatum(from_ms(offset->expire_ms));
+}
+
+KCoordPut
+kcoord_offset_put(KCoordTable *table, KStr group_id, const KCoordOffset *offset)
+{
+	Datum		values[NCOLUMNS];
+	bool		nulls[NCOLUMNS];
+
+	make_row(group_id, offset, values, nulls);
 	return kcoord_row_put(table, values, nulls, lengthof(key_equal), key_equal);
+}
+
+static int64
+offset_of(KCoordTable *table, HeapTuple row)
+{
+	bool		isnull;
+
+	return DatumGetInt64(heap_getattr(row, Anum_group_offset_offset,
+									  RelationGetDescr(table->rel), &isnull));
+}
+
+bool
+kcoord_offset_peek(KCoordTable *table, KStr group_id, const KUuid *topic_id, int32 partition,
+				   int64 *offset)
+{
+	Datum		values[] = {
+		kcoord_varlena(group_id.data, group_id.len), uuid_datum(topic_id), Int32GetDatum(partition)
+	};
+	HeapTuple	row;
+
+	if (kcoord_row_peek(table, values, lengthof(key_equal), key_equal, &row) != KCOORD_PUT)
+		return false;
+	*offset = row == NULL ? -1 : offset_of(table, row);
+	return true;
+}
+
+bool
+kcoord_offset_claim(KCoordTable *table, KStr group_id, const KCoordOffset *first, bool wait,
+					KCoordClaim *claim)
+{
+	Datum		values[NCOLUMNS];
+	bool		nulls[NCOLUMNS];
+	HeapTuple	row;
+
+	make_row(group_id, first, values, nulls);
+	for (;;)
+	{
+		if (kcoord_row_lock(table, values, lengthof(key_equal), key_equal, wait,
+							&row) != KCOORD_PUT)
+			return false;
+		claim->inserted = row == NULL;
+		if (row != NULL)
+		{
+			claim->tid = row->t_self;
+			claim->offset = offset_of(table, row);
+			return true;
+		}
+		claim->offset = first->offset;
+		if (kcoord_row_insert(table, values, nulls, &claim->tid) == KCOORD_PUT)
+			return true;
+		if (!wait)
+			return false;
+	}
+}
+
+void
+kcoord_offset_move(KCoordTable *table, KStr group_id, KCoordClaim *claim,
+				   const KCoordOffset *offset)
+{
+	Datum		values[NCOLUMNS];
+	bool		nulls[NCOLUMNS];
+
+	make_row(group_id, offset, values, nulls);
+	kcoord_row_update(table, &claim->tid, values, nulls);
 }
 
 KCoordPut

@@ -1,6 +1,6 @@
 /*
  * kcoord_row.c
- *		Rows of our own tables, written without waiting for anybody.
+ *		Rows of our own tables, written without waiting for anybody, or in a session.
  *
  * An ordinary upsert waits for the transaction that has locked the row, or is just inserting one
  * with the same key.  A broker must not; README.md says how it is done here.  The tables have one
@@ -15,6 +15,8 @@
 #include "access/xact.h"
 #include "catalog/index.h"
 #include "catalog/pg_collation.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -44,10 +46,17 @@ kcoord_table_open(const char *name, const char *index, LOCKMODE mode, KCoordTabl
 	Oid			index_id = kcatalog_relation(index);
 	List	   *indexes;
 
-	*busy = false;
+	if (busy != NULL)
+		*busy = false;
 	if (!OidIsValid(relid) || !OidIsValid(index_id))
 		return false;
-	if (!ConditionalLockRelationOid(relid, mode) || !ConditionalLockRelationOid(index_id, mode))
+	if (busy == NULL)
+	{
+		LockRelationOid(relid, mode);
+		LockRelationOid(index_id, mode);
+	}
+	else if (!ConditionalLockRelationOid(relid, mode) ||
+			 !ConditionalLockRelationOid(index_id, mode))
 	{
 		*busy = true;
 		return false;
@@ -103,9 +112,8 @@ insert_entry(KCoordTable *table, HeapTuple tuple, Datum *values, bool *nulls)
 }
 
 static KCoordPut
-insert(KCoordTable *table, Datum *values, bool *nulls)
+insert_tuple(KCoordTable *table, HeapTuple tuple, Datum *values, bool *nulls)
 {
-	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(table->rel), values, nulls);
 	bool		unique;
 
 	simple_heap_insert(table->rel, tuple);
@@ -116,19 +124,26 @@ insert(KCoordTable *table, Datum *values, bool *nulls)
 		CommandCounterIncrement();
 		simple_heap_delete(table->rel, &tuple->t_self);
 	}
-	heap_freetuple(tuple);
 	return unique ? KCOORD_PUT : KCOORD_PUT_BUSY;
 }
 
 static KCoordPut
-update(KCoordTable *table, ItemPointer tid, Datum *values, bool *nulls)
+insert(KCoordTable *table, Datum *values, bool *nulls)
+{
+	ItemPointerData tid;
+
+	return kcoord_row_insert(table, values, nulls, &tid);
+}
+
+static KCoordPut
+update(KCoordTable *table, ItemPointer tid, Datum *values, bool *nulls, bool wait)
 {
 	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(table->rel), values, nulls);
 	TM_FailureData failure;
 	LockTupleMode lockmode;
 	TM_Result	result;
 
-	result = heap_update(table->rel, tid, tuple, GetCurrentCommandId(true), InvalidSnapshot, false,
+	result = heap_update(table->rel, tid, tuple, GetCurrentCommandId(true), InvalidSnapshot, wait,
 						 &failure, &lockmode);
 	/* Our own update of the same version: its entry must be there, whatever it finds besides. */
 	if (result == TM_Ok && !HeapTupleIsHeapOnly(tuple))
@@ -163,8 +178,124 @@ kcoord_row_put(KCoordTable *table, Datum *values, bool *nulls, int nkeys, const 
 	if (busy)
 		return KCOORD_PUT_BUSY;
 	if (HeapTupleIsValid(old))
-		return update(table, &tid, values, nulls);
+		return update(table, &tid, values, nulls, false);
 	return insert(table, values, nulls);
+}
+
+/* ------------------------------------------------------------------------
+ * Rows in a session's transaction
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * As an UPDATE under REPEATABLE READ: what others have written since the transaction's snapshot
+ * is not to be built upon.
+ */
+static void
+check_snapshot(TransactionId xmin)
+{
+	if (IsolationUsesXactSnapshot() && !TransactionIdIsCurrentTransactionId(xmin) &&
+		XidInMVCCSnapshot(xmin, GetTransactionSnapshot()))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent update")));
+}
+
+/* The row with this key that is not deleted, *xid: who is just writing it. */
+static HeapTuple
+find_row(KCoordTable *table, const Datum *values, int nkeys, const Oid *equal, TransactionId *xid)
+{
+	ScanKeyData keys[MAX_KEYS];
+	SnapshotData dirty;
+	SysScanDesc scan;
+	HeapTuple	row;
+
+	InitDirtySnapshot(dirty);
+	make_keys(keys, values, nkeys, equal);
+	scan = systable_beginscan(table->rel, RelationGetRelid(table->index), true, &dirty, nkeys,
+							  keys);
+	row = systable_getnext(scan);
+	*xid = InvalidTransactionId;
+	if (HeapTupleIsValid(row))
+	{
+		row = heap_copytuple(row);
+		*xid = TransactionIdIsValid(dirty.xmin) ? dirty.xmin : dirty.xmax;
+	}
+	systable_endscan(scan);
+	return row;
+}
+
+KCoordPut
+kcoord_row_peek(KCoordTable *table, const Datum *values, int nkeys, const Oid *equal,
+				HeapTuple *row)
+{
+	TransactionId xid;
+
+	*row = find_row(table, values, nkeys, equal, &xid);
+	return TransactionIdIsValid(xid) ? KCOORD_PUT_BUSY : KCOORD_PUT;
+}
+
+/* One attempt: BUSY: *xid, if it is valid, is in the way; else look again. */
+static KCoordPut
+try_lock(KCoordTable *table, const Datum *values, int nkeys, const Oid *equal, bool wait,
+		 HeapTuple *row, TransactionId *xid)
+{
+	TM_FailureData failure;
+	TM_Result	result;
+	Buffer		buffer;
+
+	/* what this transaction has written before may be written again */
+	CommandCounterIncrement();
+	*row = find_row(table, values, nkeys, equal, xid);
+	if (TransactionIdIsValid(*xid))
+		return KCOORD_PUT_BUSY;
+	if (*row == NULL)
+		return KCOORD_PUT;
+	result = heap_lock_tuple(table->rel, *row, GetCurrentCommandId(true),
+							 LockTupleNoKeyExclusive, wait ? LockWaitBlock : LockWaitSkip, false,
+							 &buffer, &failure);
+	ReleaseBuffer(buffer);
+	if (result != TM_Ok)
+		return KCOORD_PUT_BUSY;
+	check_snapshot(HeapTupleHeaderGetXmin((*row)->t_data));
+	return KCOORD_PUT;
+}
+
+KCoordPut
+kcoord_row_lock(KCoordTable *table, const Datum *values, int nkeys, const Oid *equal, bool wait,
+				HeapTuple *row)
+{
+	for (;;)
+	{
+		TransactionId xid;
+		KCoordPut	result = try_lock(table, values, nkeys, equal, wait, row, &xid);
+
+		if (result == KCOORD_PUT || !wait)
+			return result;
+		CHECK_FOR_INTERRUPTS();
+		if (TransactionIdIsValid(xid))
+			XactLockTableWait(xid, table->rel, &(*row)->t_self, XLTW_Update);
+	}
+}
+
+KCoordPut
+kcoord_row_insert(KCoordTable *table, Datum *values, bool *nulls, ItemPointer tid)
+{
+	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(table->rel), values, nulls);
+	KCoordPut	result = insert_tuple(table, tuple, values, nulls);
+
+	*tid = tuple->t_self;
+	heap_freetuple(tuple);
+	return result;
+}
+
+void
+kcoord_row_update(KCoordTable *table, ItemPointer tid, Datum *values, bool *nulls)
+{
+	CommandCounterIncrement();
+	/* there is nothing to wait for, but heap_update() sees our own lock only if it may */
+	if (update(table, tid, values, nulls, true) != KCOORD_PUT)
+		elog(ERROR, "a locked row was changed");
 }
 
 KCoordPut

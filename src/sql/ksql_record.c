@@ -30,18 +30,8 @@ PG_FUNCTION_INFO_V1(ksql_fetch);
 PG_FUNCTION_INFO_V1(ksql_wait);
 PG_FUNCTION_INFO_V1(ksql_offset_at);
 
-typedef enum Right
-{
-	RIGHT_READ,
-	RIGHT_WRITE
-} Right;
-
-/*
- * Looks a topic up by name, checks the current user's right, and opens its table.  ERROR when there
- * is no such topic.
- */
-static Relation
-open_topic(const char *name, Right right, LOCKMODE lockmode, const KTopic **topic)
+Relation
+ksql_open_topic(const char *name, KSqlRight right, LOCKMODE lockmode, const KTopic **topic)
 {
 	Relation	rel = NULL;
 	Oid			tried = InvalidOid;
@@ -50,13 +40,13 @@ open_topic(const char *name, Right right, LOCKMODE lockmode, const KTopic **topi
 	while (rel == NULL)
 	{
 		*topic = ktopic_get(name);
-		may = right == RIGHT_READ ? kacl_topic_read((*topic)->relid, GetUserId()) :
+		may = right == KSQL_READ ? kacl_topic_read((*topic)->relid, GetUserId()) :
 			kacl_topic_write((*topic)->relid, GetUserId());
 		if (!may)
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("permission denied for topic \"%s\"", name),
-					 errhint(right == RIGHT_READ ?
+					 errhint(right == KSQL_READ ?
 							 "Reading a topic needs SELECT on its table." :
 							 "Producing to a topic needs INSERT on its table.")));
 
@@ -72,9 +62,8 @@ open_topic(const char *name, Right right, LOCKMODE lockmode, const KTopic **topi
 	return rel;
 }
 
-/* ERROR unless the topic has this partition. */
-static void
-check_partition(const KTopic *topic, int32 partition)
+void
+ksql_check_partition(const KTopic *topic, int32 partition)
 {
 	if (partition < 0 || partition >= topic->partitions)
 		ereport(ERROR,
@@ -85,12 +74,8 @@ check_partition(const KTopic *topic, int32 partition)
 				 errhint("Its partitions are 0 to %d.", topic->partitions - 1)));
 }
 
-/*
- * An interval as whole milliseconds, rounded up, and at most some 30 years; ERROR when it is
- * negative.
- */
-static int64
-interval_ms(const Interval *interval, const char *name)
+int64
+ksql_interval_ms(const Interval *interval, const char *name)
 {
 	const double max = 1e12;
 	double		days = (double) interval->month * DAYS_PER_MONTH + interval->day;
@@ -101,6 +86,16 @@ interval_ms(const Interval *interval, const char *name)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s must not be negative", name)));
 	return (int64) Min(ms, max);
+}
+
+int64
+ksql_timestamp_ms(TimestampTz timestamp)
+{
+	int64		ms = ktable_timestamp_to_ms(timestamp);
+
+	if (!TIMESTAMP_NOT_FINITE(timestamp) && ktable_timestamp_from_ms(ms) < timestamp)
+		ms++;
+	return ms;
 }
 
 /*
@@ -133,9 +128,10 @@ produce(FunctionCallInfo fcinfo, Datum value)
 	PreventCommandIfParallelMode("kafka.produce()");
 	PreventCommandDuringRecovery("kafka.produce()");
 
-	rel = open_topic(text_to_cstring(PG_GETARG_TEXT_PP(0)), RIGHT_WRITE, RowExclusiveLock, &topic);
+	rel = ksql_open_topic(text_to_cstring(PG_GETARG_TEXT_PP(0)), KSQL_WRITE, RowExclusiveLock,
+						  &topic);
 	if (!isnull[KTABLE_PARTITION])
-		check_partition(topic, DatumGetInt32(values[KTABLE_PARTITION]));
+		ksql_check_partition(topic, DatumGetInt32(values[KTABLE_PARTITION]));
 	partition = ktable_produce(rel, values, isnull);
 	table_close(rel, NoLock);
 	PG_RETURN_INT32(partition);
@@ -215,15 +211,15 @@ ksql_fetch(PG_FUNCTION_ARGS)
 	partition = PG_GETARG_INT32(1);
 	offset = PG_GETARG_INT64(2);
 	max_records = PG_GETARG_INT32(3);
-	max_wait = interval_ms(PG_GETARG_INTERVAL_P(4), "max_wait");
+	max_wait = ksql_interval_ms(PG_GETARG_INTERVAL_P(4), "max_wait");
 	if (max_records < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("max_records must not be negative")));
 	InitMaterializedSRF(fcinfo, 0);
 
-	rel = open_topic(name, RIGHT_READ, AccessShareLock, &topic);
-	check_partition(topic, partition);
+	rel = ksql_open_topic(name, KSQL_READ, AccessShareLock, &topic);
+	ksql_check_partition(topic, partition);
 	part = klog_attach(rel, partition, false);
 	check_offset(topic, part, offset);
 
@@ -234,8 +230,8 @@ ksql_fetch(PG_FUNCTION_ARGS)
 		/* Without our lock meanwhile: a DROP TABLE need not wait for a consumer. */
 		table_close(rel, AccessShareLock);
 		(void) klog_wait(relid, partition, offset, max_wait);
-		rel = open_topic(name, RIGHT_READ, AccessShareLock, &topic);
-		check_partition(topic, partition);
+		rel = ksql_open_topic(name, KSQL_READ, AccessShareLock, &topic);
+		ksql_check_partition(topic, partition);
 	}
 
 	limit = ktable_visible_end(rel, partition);
@@ -269,7 +265,7 @@ ksql_wait(PG_FUNCTION_ARGS)
 	KSQL_NOT_NULL(3, "max_wait");
 	partition = PG_GETARG_INT32(1);
 	offset = PG_GETARG_INT64(2);
-	max_wait = interval_ms(PG_GETARG_INTERVAL_P(3), "max_wait");
+	max_wait = ksql_interval_ms(PG_GETARG_INTERVAL_P(3), "max_wait");
 
 	if (!IsA(fcinfo->context, CallContext) || castNode(CallContext, fcinfo->context)->atomic)
 		ereport(ERROR,
@@ -277,8 +273,9 @@ ksql_wait(PG_FUNCTION_ARGS)
 				 errmsg("kafka.wait cannot run inside a transaction block"),
 				 errhint("It gives its snapshot back while it waits. In a transaction use kafka.fetch with max_wait.")));
 
-	rel = open_topic(text_to_cstring(PG_GETARG_TEXT_PP(0)), RIGHT_READ, AccessShareLock, &topic);
-	check_partition(topic, partition);
+	rel = ksql_open_topic(text_to_cstring(PG_GETARG_TEXT_PP(0)), KSQL_READ, AccessShareLock,
+						  &topic);
+	ksql_check_partition(topic, partition);
 	check_offset(topic, klog_attach(rel, partition, false), offset);
 	relid = RelationGetRelid(rel);
 	table_close(rel, AccessShareLock);
@@ -298,22 +295,17 @@ ksql_offset_at(PG_FUNCTION_ARGS)
 	KLogFound	found;
 	Relation	rel;
 	int32		partition;
-	TimestampTz timestamp;
 	int64		ms;
 
 	KSQL_NOT_NULL(0, "topic");
 	KSQL_NOT_NULL(1, "partition");
 	KSQL_NOT_NULL(2, "timestamp");
 	partition = PG_GETARG_INT32(1);
-	timestamp = PG_GETARG_TIMESTAMPTZ(2);
+	ms = ksql_timestamp_ms(PG_GETARG_TIMESTAMPTZ(2));
 
-	/* The first whole millisecond that is not before it. */
-	ms = ktable_timestamp_to_ms(timestamp);
-	if (!TIMESTAMP_NOT_FINITE(timestamp) && ktable_timestamp_from_ms(ms) < timestamp)
-		ms++;
-
-	rel = open_topic(text_to_cstring(PG_GETARG_TEXT_PP(0)), RIGHT_READ, AccessShareLock, &topic);
-	check_partition(topic, partition);
+	rel = ksql_open_topic(text_to_cstring(PG_GETARG_TEXT_PP(0)), KSQL_READ, AccessShareLock,
+						  &topic);
+	ksql_check_partition(topic, partition);
 	found = klog_find_timestamp(rel, klog_attach(rel, partition, false), ms,
 								ktable_visible_end(rel, partition), NULL);
 	table_close(rel, AccessShareLock);

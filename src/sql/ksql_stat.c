@@ -31,8 +31,9 @@ PG_FUNCTION_INFO_V1(ksql_stat_get_group_memory);
  * kafka.topic_partitions(regclass) -> TABLE (partition int, leader_epoch int, log_start bigint,
  * high_watermark bigint, end_offset bigint, bytes bigint)
  *
- * For view kafka.partitions, which shows a user only topics that he may describe: nothing is
- * returned for others, nor for a table that is no topic (any more).
+ * For views kafka.partitions and kafka.group_lag, which show a user only topics that he may
+ * describe, and all to members of pg_read_all_stats: nothing is returned for others, nor for a
+ * table that is no topic (any more).
  */
 Datum
 ksql_topic_partitions(PG_FUNCTION_ARGS)
@@ -45,7 +46,8 @@ ksql_topic_partitions(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	topic = ktopic_by_relid(relid, NULL);
-	if (topic == NULL || !kacl_topic_describe(relid, GetUserId()))
+	if (topic == NULL || !(kacl_topic_describe(relid, GetUserId()) ||
+						   has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS)))
 		return (Datum) 0;
 	rel = try_table_open(relid, AccessShareLock);
 	if (rel == NULL)

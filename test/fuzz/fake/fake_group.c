@@ -224,6 +224,13 @@ kcoord_unlock(KCoordSlot *slot)
 	}
 }
 
+/* A group of this name is one that SQL sessions use. */
+bool
+kcoord_session_active(KStr group_id)
+{
+	return group_id.len == 7 && memcmp(group_id.data, "session", 7) == 0;
+}
+
 uint8 *
 kcoord_image(const KCoordSlot *slot, size_t *len)
 {
