@@ -75,6 +75,12 @@ kcoord_shmem_init(void)
 		free(unconstify(void *, letters[--nletters].post.body));
 }
 
+size_t
+kcoord_max_image(void)
+{
+	return 1024 * 1024;
+}
+
 void
 kcoord_attach(int broker)
 {

@@ -772,6 +772,7 @@ replay(uint8 info)
 	XLogReaderState state = {0};
 	char	   *images[MAX_RECORD_BLOCKS] = {0};
 	uint32		critical = CritSectionCount;
+	Size		limit = fake_memory_limit;
 	Size		len;
 
 	state.record = decoded;
@@ -808,8 +809,11 @@ replay(uint8 info)
 		/* a page image takes the place of the data */
 		block->has_data = len > 0 && !block->has_image;
 	}
+	/* what replays is another process: with memory of its own */
 	CritSectionCount = 0;
+	fake_memory_limit = 0;
 	fake_redo(&state);
+	fake_memory_limit = limit;
 	CritSectionCount = critical;
 	for (int i = 0; i < record.nblocks; i++)
 	{
