@@ -118,6 +118,16 @@ SELECT kafka.commit_offset('b', 'g', 0, 5), kafka.commit_offset('b', 'g', 0, 10)
 SELECT count(*) FROM kafka.consume('b', 'g');
 COMMIT;
 
+-- each call begins with the next partition: none has to wait for another's end
+SELECT * FROM kafka.reset_offsets('fair', 'g', 'earliest');
+DO $$
+BEGIN
+  FOR i IN 1 .. 6 LOOP
+    PERFORM * FROM kafka.consume('fair', 'g', 1);
+  END LOOP;
+END $$;
+SELECT partition, committed_offset FROM kafka.group_lag WHERE group_id = 'fair' ORDER BY partition;
+
 -- what a transaction produces itself is not there yet
 BEGIN;
 SELECT kafka.produce('g', 'mine', partition => 0);
@@ -143,6 +153,12 @@ BEGIN
   RAISE WARNING 'worker: %', (SELECT kafka.to_text(value) FROM kafka.consume('b', 'g'));
   CALL kafka.wait_group('b', 'g', '10 ms');
 END $$;
+
+-- a wait can be ended
+SET statement_timeout = '50 ms';
+CALL kafka.wait_group('b', 'g', '1 hour');
+SELECT * FROM kafka.consume('b', 'g', max_wait => '1 hour');
+RESET statement_timeout;
 
 -- resetting, and what is brought into range
 SELECT * FROM kafka.reset_offsets('c', 'g', shift_by => 1);

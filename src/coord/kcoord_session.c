@@ -85,8 +85,11 @@ kcoord_session_check(KStr group_id)
 {
 	int			members;
 
-	wait_loaded();
-	members = count_members(group_id);
+	do
+	{
+		wait_loaded();
+		members = count_members(group_id);
+	} while (!kcoord_loaded());
 	if (members > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),

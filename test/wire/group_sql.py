@@ -1,6 +1,8 @@
 """Consumer groups from both sides: Kafka clients and SQL sessions, at one time and in turns."""
+import struct
 import threading
 import time
+import uuid
 
 import psycopg2
 from psycopg2 import errors
@@ -99,6 +101,61 @@ def sessions_keep_members_out():
     s.run('ROLLBACK TO s')
     ok(Member(Client(), group, [topic]).enter(), 'who has rolled back to a savepoint is out')
     s.rollback()
+
+
+def members_of_the_consumer_protocol():
+    c, topic, group = setup(2, 2)
+    member = str(uuid.uuid4())
+
+    def beat(epoch, **fields):
+        body = {'group_id': group, 'member_id': member, 'member_epoch': epoch,
+                'rebalance_timeout_ms': -1}
+        body.update(fields)
+        return c.request('ConsumerGroupHeartbeat', 1, body)
+
+    def join():
+        return beat(0, rebalance_timeout_ms=30000, subscribed_topic_names=[topic],
+                    topic_partitions=[])
+
+    s = Session()
+    s.run(CONSUME, group, topic)
+    same(err(join()['error_code']), 'INCONSISTENT_GROUP_PROTOCOL', 'a session keeps them out too')
+    s.rollback()
+    r = join()
+    same(err(r['error_code']), 'NONE', 'until it ends')
+    same(refused(lambda: s.run(CONSUME, group, topic)), '55006', 'then it is refused')
+    s.rollback()
+    same(sql('SELECT type, members FROM kafka.groups WHERE group_id = %s', group),
+         [('consumer', 1)], 'the view shows the group')
+    both = {topic: [0, 1]}
+    same(sql('SELECT member_id, protocol, epoch, partitions, assignment, target '
+             'FROM kafka.group_members WHERE group_id = %s', group),
+         [(member, 'consumer', r['member_epoch'], 2, both, both)], 'and the member')
+    same(err(beat(-1)['error_code']), 'NONE', 'it leaves')
+    same(len(s.run(CONSUME, group, topic)), 4, 'and a session goes on')
+    s.commit()
+
+
+def what_members_have():
+    """Assignments of classic members as their leader writes them."""
+    c, topic, group = setup()
+    m = Member(c, group, [topic], instance='one')
+    m.join()
+    name = topic.encode()
+    assignment = struct.pack('>hih', 0, 2, len(name)) + name + struct.pack('>ii', 1, 0)
+    assignment += struct.pack('>h', 4) + b'"\\\0\xff' + struct.pack('>iii', 2, 5, 6)
+    assignment += struct.pack('>i', -1)
+    m.sync([(m.id, assignment)])
+    same(sql('SELECT instance_id, partitions, assignment, target FROM kafka.group_members '
+             'WHERE group_id = %s', group),
+         [('one', 3, {topic: [0], '"\\\\x00\\xff': [5, 6]}, None)], 'are shown, whatever they are')
+    for cut in range(len(assignment)):
+        m.join()
+        m.sync([(m.id, assignment[:cut])])
+        rows = sql('SELECT partitions FROM kafka.group_members WHERE group_id = %s', group)
+        if len(rows) != 1:
+            ok(False, 'damaged after %d bytes: %r' % (cut, rows))
+    ok(True, 'also when they are damaged')
 
 
 def a_group_in_use_is_not_deleted():
@@ -281,5 +338,6 @@ def prepared():
     ok(m.enter(), 'which lets clients in')
 
 
-main(members_keep_sessions_out, sessions_keep_members_out, a_group_in_use_is_not_deleted,
+main(members_keep_sessions_out, sessions_keep_members_out,
+     members_of_the_consumer_protocol, what_members_have, a_group_in_use_is_not_deleted,
      one_row_from_both_sides, both_at_once, waiting, prepared)
