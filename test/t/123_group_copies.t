@@ -1,6 +1,6 @@
-# What SQL sessions have consumed, in copies of a server: a standby shows it and refuses to go on until it
-# is promoted; a dump has a table and the offsets that belong to it, even if it was made in the
-# middle.
+# What SQL sessions have consumed, in copies of a server: a standby shows it and refuses to go on
+# until it is promoted; a dump has a table and the offsets that belong to it, even if it was made in
+# the middle.
 use strict;
 use warnings;
 
