@@ -36,6 +36,10 @@ class Model:
     self.ranges = {}         # (reader, topic, partition): set of offsets
     self.bounds = {}         # (topic, partition): [(t0, t1, low, high)], least and most there was
     self.crashes = []        # [t0, t1]
+    self.commits = {}        # (group, topic, partition): [(time, offset)], as asked for
+    self.committed = {}      # the same: [(time, offset)], as acknowledged
+    self.offsets = {}        # the same: [(t0, t1, offset)], as answered
+    self.places = {}         # group: [(time, generation, who)]
     self.problems = []       # those that show while reading the journal
 
   def read(self):
@@ -90,6 +94,18 @@ class Model:
 
   def _on_crash(self, t0, t1, _):
     self.crashes.append((t0, t1))
+
+  def _on_oc(self, t, _, group, topic, partition, offset):
+    self.commits.setdefault((group, topic, partition), []).append((t, offset))
+
+  def _on_ocack(self, t, _, group, topic, partition, offset):
+    self.committed.setdefault((group, topic, partition), []).append((t, offset))
+
+  def _on_offset(self, t0, t1, _, group, topic, partition, offset):
+    self.offsets.setdefault((group, topic, partition), []).append((t0, t1, offset))
+
+  def _on_place(self, t, actor, group, generation, partitions):
+    self.places.setdefault(group, []).append((t, generation, actor, partitions))
 
   def _on_complaint(self, _, actor, text):
     self.problems.append(("complaint", text))
@@ -339,6 +355,48 @@ def check_watermarks(model, contents):
         topic, partition, contents.end[topic, partition], high)
 
 
+def check_offsets(model, contents):
+  """Committed offsets only grow; so what was acknowledged is a floor for whoever asks later."""
+  for where, answers in model.offsets.items():
+    name = "%s %s/%d" % where
+    sent = {}
+    for t, offset in reversed(model.commits.get(where, [])):
+      sent[offset] = min(t, sent.get(offset, t))
+    known = sorted(model.committed.get(where, []) + [(t1, offset) for _, t1, offset in answers])
+    floor = [-1]
+    for _, offset in known:
+      floor.append(max(floor[-1], offset))
+    times = [t for t, _ in known]
+    for t0, t1, offset in answers:
+      least = floor[bisect.bisect_left(times, t0)]
+      if offset < least:
+        yield "offset back", "%s: %d at %.3f, but %d was known before" % (name, offset, t0, least)
+      if offset >= 0 and sent.get(offset, t1 + 1) > t1:
+        yield "offset from nowhere", "%s: %d at %.3f" % (name, offset, t0)
+
+
+def check_places(model, contents):
+  """In one generation nobody shares a partition; the members of the calm group have one for ever."""
+  for group, places in model.places.items():
+    owners = {}
+    for _, generation, actor, partitions in places:
+      for partition in partitions:
+        owner = owners.setdefault((generation, partition), actor)
+        if owner != actor:
+          yield "two owners", "%s generation %d partition %d: %s and %s" % (
+            group, generation, partition, owner, actor)
+    if group != "crash-calm":
+      continue
+    there = {}
+    settled = None
+    for t, generation, actor, _ in sorted(places):
+      there.setdefault(generation, set()).add(actor)
+      if settled is not None:
+        yield "moved", "%s: generation %d, after all were in %d" % (actor, generation, settled)
+      elif len(there[generation]) == 2:
+        settled = generation
+
+
 def check_gaps(model, contents):
   """Offsets without a record: only those of transactions that a crash ended in their COMMIT."""
   places = places_of(contents)
@@ -399,6 +457,6 @@ def check(model, contents):
   """All checks that need no more than the journal and one look at the partitions."""
   problems = model.problems + contents.problems
   for one in (check_acks, check_transactions, check_once, check_order, check_seen,
-              check_watermarks, check_gaps):
+              check_watermarks, check_gaps, check_offsets, check_places):
     problems += one(model, contents)
   return problems
