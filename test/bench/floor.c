@@ -1,0 +1,330 @@
+/*
+ * floor.c
+ *		What a record must cost a server that keeps it in Postgres' WAL and in a table's pages:
+ *		each step that no such server can do without, alone, with nothing around it.
+ *
+ * floor DIRECTORY [RECORDS]
+ *
+ * Prints nanoseconds of CPU a record for values of 1 KB as the benchmark sends them, in batches of
+ * 1 MB, plain and compressed with lz4. See README.md for what it says about the goals.
+ */
+#include "c.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <isa-l/crc.h>
+#include <lz4frame.h>
+#include <netinet/in.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "port/pg_crc32c.h"
+#include "storage/bufpage.h"
+#include "storage/checksum.h"
+#include "storage/checksum_impl.h"
+
+#define VALUE_SIZE		1024
+#define BATCH			(1024 * 1024)	/* of values, before they are compressed */
+#define MEMORY			(64 * 1024 * 1024)	/* that stands for WAL and shared buffers */
+#define WAL_SEGMENT		(16 * 1024 * 1024)
+#define WAL_SEGMENTS	16
+#define RUN_PAGES		32
+
+typedef struct Batch
+{
+	const char *name;
+	char	   *data;
+	size_t		len;
+	bool		compressed;
+} Batch;
+
+static const char *directory;
+static long records = 2 * 1024 * 1024;
+static char *memory;
+
+static void
+die(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+/* CPU seconds of this process: user and system. */
+static double
+cpu(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_utime.tv_sec + usage.ru_stime.tv_sec +
+		(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+static int
+open_file(const char *name, off_t size)
+{
+	char		path[MAXPGPATH];
+	int			fd;
+
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
+	fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	if (fd < 0 || unlink(path) < 0)
+		die(path);
+	if (size > 0 && (errno = posix_fallocate(fd, 0, size)) != 0)
+		die("posix_fallocate");
+	return fd;
+}
+
+/* A child sends batches; what they cost to be received. */
+static void
+receive(const Batch *batch, long batches)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET};
+	socklen_t	len = sizeof(address);
+	int			listener = socket(AF_INET, SOCK_STREAM, 0);
+	int			fd;
+	pid_t		child;
+
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (listener < 0 || bind(listener, (struct sockaddr *) &address, len) < 0 ||
+		listen(listener, 1) < 0 ||
+		getsockname(listener, (struct sockaddr *) &address, &len) < 0)
+		die("socket");
+	child = fork();
+	if (child == 0)
+	{
+		fd = socket(AF_INET, SOCK_STREAM, 0);
+		if (connect(fd, (struct sockaddr *) &address, len) < 0)
+			die("connect");
+		for (long i = 0; i < batches; i++)
+		{
+			for (size_t done = 0; done < batch->len;)
+			{
+				ssize_t		n = write(fd, batch->data + done, batch->len - done);
+
+				if (n <= 0)
+					die("write");
+				done += n;
+			}
+		}
+		_exit(0);
+	}
+	fd = accept(listener, NULL, NULL);
+	for (size_t left = batches * batch->len; left > 0;)
+	{
+		ssize_t		n = read(fd, memory, Min(left, BATCH));
+
+		if (n <= 0)
+			die("read");
+		left -= n;
+	}
+	close(fd);
+	close(listener);
+	waitpid(child, NULL, 0);
+}
+
+static void
+checksum(const Batch *batch, long batches)
+{
+	volatile uint32 sum = 0;
+
+	for (long i = 0; i < batches; i++)
+		sum ^= crc32_iscsi((unsigned char *) batch->data, (int) batch->len, 0xFFFFFFFF);
+}
+
+/* The broker looks at each record, as Kafka's does. */
+static void
+decompress(const Batch *batch, long batches)
+{
+	for (long i = 0; i < batches && batch->compressed; i++)
+	{
+		LZ4F_dctx  *context;
+		size_t		at = 0;
+		size_t		more = 1;
+
+		LZ4F_createDecompressionContext(&context, LZ4F_VERSION);
+		while (more > 0)
+		{
+			size_t		in = batch->len - at;
+			size_t		out = 64 * 1024;
+
+			more = LZ4F_decompress(context, memory, &out, batch->data + at, &in, NULL);
+			if (LZ4F_isError(more))
+				die("LZ4F_decompress");
+			at += in;
+		}
+		LZ4F_freeDecompressionContext(context);
+	}
+}
+
+/* Into WAL buffers, with the record's checksum. */
+static void
+log_copy(const Batch *batch, long batches)
+{
+	volatile pg_crc32c sum;
+	pg_crc32c	crc;
+	size_t		at = 0;
+
+	INIT_CRC32C(crc);
+	for (long i = 0; i < batches; i++)
+	{
+		COMP_CRC32C(crc, batch->data, batch->len);
+		if (at + batch->len > MEMORY)
+			at = 0;
+		memcpy(memory + at, batch->data, batch->len);
+		at += batch->len;
+	}
+	sum = crc;
+	(void) sum;
+}
+
+/* WAL that is recycled: files that have been written before; one flush a megabyte of values. */
+static void
+log_write(const Batch *batch, long batches)
+{
+	static int	fd[WAL_SEGMENTS];
+	size_t		at = 0;
+
+	for (int i = 0; i < WAL_SEGMENTS && fd[i] == 0; i++)
+	{
+		char		name[32];
+
+		snprintf(name, sizeof(name), "wal%d", i);
+		fd[i] = open_file(name, 0);
+		if (pwrite(fd[i], memory, WAL_SEGMENT, 0) != WAL_SEGMENT || fsync(fd[i]) < 0)
+			die("pwrite");
+	}
+	for (long i = 0; i < batches; i++)
+	{
+		size_t		len = TYPEALIGN(8192, batch->len);
+		int			segment;
+
+		if (at % WAL_SEGMENT + len > WAL_SEGMENT)
+			at = TYPEALIGN(WAL_SEGMENT, at);
+		segment = (int) (at / WAL_SEGMENT % WAL_SEGMENTS);
+		if (pwrite(fd[segment], memory + at % (MEMORY / 2), len, at % WAL_SEGMENT) != (ssize_t) len ||
+			fdatasync(fd[segment]) < 0)
+			die("pwrite");
+		at += len;
+	}
+}
+
+/* Into pages, with their checksums. */
+static void
+page_copy(const Batch *batch, long batches)
+{
+	size_t		page = 0;
+
+	for (long i = 0; i < batches; i++)
+	{
+		for (size_t done = 0; done < batch->len;)
+		{
+			char	   *at = memory + page * BLCKSZ;
+			size_t		n = Min(batch->len - done, BLCKSZ - SizeOfPageHeaderData);
+
+			memcpy(at + SizeOfPageHeaderData, batch->data + done, n);
+			((PageHeader) at)->pd_upper = BLCKSZ;	/* pg_checksum_page() wants no new page */
+			((PageHeader) at)->pd_checksum = pg_checksum_page(at, (BlockNumber) page);
+			done += n;
+			page = (page + 1) % (MEMORY / BLCKSZ);
+		}
+	}
+}
+
+/* Pages, many with a call, into a file that has room for them. */
+static void
+page_write(const Batch *batch, long batches)
+{
+	size_t		pages = (batch->len * batches + BLCKSZ - 1) / (BLCKSZ - SizeOfPageHeaderData);
+	int			fd = open_file("pages", (off_t) pages * BLCKSZ);
+
+	for (size_t page = 0; page < pages; page += RUN_PAGES)
+	{
+		struct iovec iov[RUN_PAGES];
+		int			n = (int) Min(RUN_PAGES, pages - page);
+
+		for (int i = 0; i < n; i++)
+		{
+			iov[i].iov_base = memory + (page + i) % (MEMORY / BLCKSZ) * BLCKSZ;
+			iov[i].iov_len = BLCKSZ;
+		}
+		if (pwritev(fd, iov, n, (off_t) page * BLCKSZ) != (ssize_t) n * BLCKSZ)
+			die("pwritev");
+	}
+	close(fd);
+}
+
+static const struct Step
+{
+	const char *name;
+	void		(*run) (const Batch *batch, long batches);
+	bool		also_log_only;	/* a server that writes each record once does it, too */
+}			steps[] = {
+	{"receive from a socket", receive, true},
+	{"checksum of the batch", checksum, true},
+	{"decompress", decompress, true},
+	{"WAL: copy and checksum", log_copy, false},
+	{"WAL: write, one flush a megabyte", log_write, false},
+	{"pages: copy and checksum", page_copy, false},
+	{"pages: write", page_write, true},
+};
+
+int
+main(int argc, char **argv)
+{
+	Batch		batch[2] = {{"1 KB", NULL, BATCH, false}, {"1 KB, lz4", NULL, 0, true}};
+	LZ4F_preferences_t as = {.frameInfo = {.blockMode = LZ4F_blockIndependent}};
+	double		all[2] = {0};
+	double		once[2] = {0};
+
+	if (argc < 2)
+	{
+		fprintf(stderr, "usage: floor DIRECTORY [RECORDS]\n");
+		return 2;
+	}
+	directory = argv[1];
+	if (argc > 2)
+		records = atol(argv[2]);
+	memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (memory == MAP_FAILED)
+		die("mmap");
+	(void) madvise(memory, MEMORY, MADV_HUGEPAGE);
+	memset(memory, 1, MEMORY);
+
+	/* text like the driver's, which lz4 makes about half as large */
+	batch[0].data = malloc(BATCH + 256);
+	for (size_t at = 0; at < BATCH;)
+		at += sprintf(batch[0].data + at, "{\"%s\": %ld, \"n\": \"%08lx\"}, ",
+					  random() % 2 ? "customer" : "delivered", random() % 65536, random());
+	batch[1].data = malloc(LZ4F_compressFrameBound(BATCH, &as));
+	batch[1].len = LZ4F_compressFrame(batch[1].data, LZ4F_compressFrameBound(BATCH, &as),
+									  batch[0].data, BATCH, &as);
+	printf("%-34s %10s %10s\n", "ns of CPU a record", batch[0].name, batch[1].name);
+	for (int s = 0; s < (int) lengthof(steps); s++)
+	{
+		printf("%-34s", steps[s].name);
+		for (int b = 0; b < (int) lengthof(batch); b++)
+		{
+			long		batches = records / (BATCH / VALUE_SIZE);
+			double		ns;
+
+			steps[s].run(&batch[b], Min(batches, 16));	/* touches what is touched first */
+			ns = cpu();
+			steps[s].run(&batch[b], batches);
+			ns = (cpu() - ns) * 1e9 / (batches * (BATCH / VALUE_SIZE));
+			printf(" %10.0f", ns);
+			fflush(stdout);
+			all[b] += ns;
+			once[b] += steps[s].also_log_only ? ns : 0;
+		}
+		printf("\n");
+	}
+	printf("%-34s %10.0f %10.0f\n", "all of it", all[0], all[1]);
+	printf("%-34s %10.0f %10.0f\n", "if it were written once, as a file", once[0], once[1]);
+	printf("lz4 makes %d bytes of %d\n", (int) batch[1].len, BATCH);
+	return 0;
+}
