@@ -206,7 +206,8 @@ log_write(const Batch *batch, long batches)
 		if (at % WAL_SEGMENT + len > WAL_SEGMENT)
 			at = TYPEALIGN(WAL_SEGMENT, at);
 		segment = (int) (at / WAL_SEGMENT % WAL_SEGMENTS);
-		if (pwrite(fd[segment], memory + at % (MEMORY / 2), len, at % WAL_SEGMENT) != (ssize_t) len ||
+		if (pwrite(fd[segment], memory + at % (MEMORY / 2), len,
+				   at % WAL_SEGMENT) != (ssize_t) len ||
 			fdatasync(fd[segment]) < 0)
 			die("pwrite");
 		at += len;
