@@ -146,6 +146,14 @@ CREATE TABLE kafka.group_offset (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE kafka.group_offset IS 'the offsets that consumer groups have committed';
 
+CREATE TABLE kafka.group_config (
+  group_id text COLLATE "C" PRIMARY KEY,
+  config jsonb NOT NULL
+);
+COMMENT ON TABLE kafka.group_config IS
+  'what consumer groups have of their own in the place of the server''s settings; see kafka.alter_group';
+
+SELECT pg_extension_config_dump('kafka.group_config', '');
 SELECT pg_extension_config_dump('kafka.group_offset', '');
 SELECT pg_extension_config_dump('kafka.topic', '');
 SELECT pg_extension_config_dump('kafka.partition', '');
@@ -161,6 +169,13 @@ CREATE TRIGGER topic_changed AFTER INSERT OR UPDATE OR DELETE ON kafka.topic
   FOR EACH ROW EXECUTE FUNCTION kafka.topic_changed();
 CREATE TRIGGER topic_truncated AFTER TRUNCATE ON kafka.topic
   FOR EACH STATEMENT EXECUTE FUNCTION kafka.topic_changed();
+-- The same for the configs of groups.
+CREATE TRIGGER group_config_changed AFTER INSERT OR UPDATE OR DELETE ON kafka.group_config
+  FOR EACH ROW EXECUTE FUNCTION kafka.topic_changed();
+CREATE TRIGGER group_config_truncated AFTER TRUNCATE ON kafka.group_config
+  FOR EACH STATEMENT EXECUTE FUNCTION kafka.topic_changed();
+ALTER TABLE kafka.group_config ENABLE ALWAYS TRIGGER group_config_changed;
+ALTER TABLE kafka.group_config ENABLE ALWAYS TRIGGER group_config_truncated;
 -- Tells partitions in use of a floor, in whatever order a dump is restored.
 CREATE FUNCTION kafka.floor_changed() RETURNS trigger
 AS 'MODULE_PATHNAME', 'kfloor_changed' LANGUAGE C;
@@ -518,3 +533,12 @@ CREATE VIEW kafka.stat_group_memory AS
 COMMENT ON VIEW kafka.stat_group_memory IS
   'shared memory of consumer groups with members, and what the settings allow';
 GRANT SELECT ON kafka.stat_group_memory TO PUBLIC;
+
+-- ------------------------------------------------------------------------------------------
+-- Configs of consumer groups.  Needs the right to write kafka.group_config.
+-- ------------------------------------------------------------------------------------------
+
+CREATE FUNCTION kafka.alter_group(group_id text, configs jsonb) RETURNS void
+AS 'MODULE_PATHNAME', 'ksql_alter_group' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION kafka.alter_group(text, jsonb) IS
+  'sets configs of a consumer group; a null takes one away';

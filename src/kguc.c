@@ -43,6 +43,24 @@ int			kguc_group_memory;
 int			kguc_max_offset_metadata;
 int			kguc_offset_retention;
 int			kguc_offset_expiry_interval;
+int			kguc_group_min_session_timeout;
+int			kguc_group_max_session_timeout;
+int			kguc_group_initial_rebalance_delay;
+int			kguc_group_max_size;
+int			kguc_group_max_bytes;
+int			kguc_group_consumer_session_timeout;
+int			kguc_group_consumer_min_session_timeout;
+int			kguc_group_consumer_max_session_timeout;
+int			kguc_group_consumer_heartbeat_interval;
+int			kguc_group_consumer_min_heartbeat_interval;
+int			kguc_group_consumer_max_heartbeat_interval;
+int			kguc_group_consumer_assignment_interval;
+int			kguc_group_consumer_regex_refresh_interval;
+int			kguc_group_consumer_max_size;
+int			kguc_group_consumer_migration_policy;
+char	   *kguc_group_consumer_assignors;
+int			kguc_group_assignor_set;
+int			kguc_group_default_assignor;
 int			kguc_produce_buffer_size;
 bool		kguc_test_ack_before_flush;
 int			kguc_test_fetch_session_age;
@@ -60,9 +78,12 @@ static const KAdvertisedList *advertised = NULL;
 static void define_identity(void);
 static void define_policies(void);
 static void define_caps(void);
+static void define_groups(void);
 static void define_tests(void);
 static bool check_address_list(char **newval, void **extra, GucSource source);
 static bool check_database(char **newval, void **extra, GucSource source);
+static bool check_assignors(char **newval, void **extra, GucSource source);
+static void assign_assignors(const char *newval, void *extra);
 static bool check_advertised(char **newval, void **extra, GucSource source);
 static void assign_advertised(const char *newval, void *extra);
 static bool parse_advertised(char *item, KAdvertised *entry);
@@ -76,6 +97,7 @@ kguc_init(void)
 	define_identity();
 	define_policies();
 	define_caps();
+	define_groups();
 	define_tests();
 	MarkGUCPrefixReserved(KAFKA_PG_NAME);
 }
@@ -261,6 +283,117 @@ define_caps(void)
 }
 
 static void
+define_groups(void)
+{
+	static const struct config_enum_entry policies[] = {
+		{"disabled", 0, false},
+		{"upgrade", KMIGRATE_UPGRADE, false},
+		{"downgrade", KMIGRATE_DOWNGRADE, false},
+		{"bidirectional", KMIGRATE_UPGRADE | KMIGRATE_DOWNGRADE, false},
+		{NULL, 0, false}
+	};
+
+	DefineCustomIntVariable("kafka_pg.group_min_session_timeout",
+							"Shortest session timeout that a member of a classic consumer group may ask for.",
+							"Kafka's group.min.session.timeout.ms.",
+							&kguc_group_min_session_timeout, 6000, 1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_pg.group_max_session_timeout",
+							"Longest session timeout that a member of a classic consumer group may ask for.",
+							"Kafka's group.max.session.timeout.ms.",
+							&kguc_group_max_session_timeout, 30 * 60 * 1000, 1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_pg.group_initial_rebalance_delay",
+							"Time for which a new classic group waits for more members.",
+							"Kafka's group.initial.rebalance.delay.ms.",
+							&kguc_group_initial_rebalance_delay, 3000, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_pg.group_max_size",
+							"Greatest number of members of a classic consumer group.",
+							"Kafka's group.max.size.",
+							&kguc_group_max_size, 10000, 1, 1000000,
+							PGC_SIGHUP, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_pg.group_max_bytes",
+							"Memory for the members of one consumer group.",
+							"Who would make it grow beyond that is refused.",
+							&kguc_group_max_bytes, 8 * 1024 * 1024, 16 * 1024, 1024 * 1024 * 1024,
+							PGC_SIGHUP, GUC_UNIT_BYTE,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_pg.group_consumer_session_timeout",
+							"Time after which a silent member of a consumer group is out.",
+							"Kafka's group.consumer.session.timeout.ms.",
+							&kguc_group_consumer_session_timeout, 45000, 1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_pg.group_consumer_min_session_timeout",
+							"Smallest consumer.session.timeout.ms of a group.",
+							"Kafka's group.consumer.min.session.timeout.ms.",
+							&kguc_group_consumer_min_session_timeout, 45000, 1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_pg.group_consumer_max_session_timeout",
+							"Greatest consumer.session.timeout.ms of a group.",
+							"Kafka's group.consumer.max.session.timeout.ms.",
+							&kguc_group_consumer_max_session_timeout, 60000, 1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_pg.group_consumer_heartbeat_interval",
+							"Time between heartbeats that members of consumer groups are told.",
+							"Kafka's group.consumer.heartbeat.interval.ms.",
+							&kguc_group_consumer_heartbeat_interval, 5000, 1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_pg.group_consumer_min_heartbeat_interval",
+							"Smallest consumer.heartbeat.interval.ms of a group.",
+							"Kafka's group.consumer.min.heartbeat.interval.ms.",
+							&kguc_group_consumer_min_heartbeat_interval, 5000, 1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_pg.group_consumer_max_heartbeat_interval",
+							"Greatest consumer.heartbeat.interval.ms of a group.",
+							"Kafka's group.consumer.max.heartbeat.interval.ms.",
+							&kguc_group_consumer_max_heartbeat_interval, 15000, 1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_pg.group_consumer_assignment_interval",
+							"Shortest time from one assignment of a consumer group's partitions to the next.",
+							"Kafka's group.consumer.assignment.interval.ms.",
+							&kguc_group_consumer_assignment_interval, 1000, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_pg.group_consumer_regex_refresh_interval",
+							"Time after which the patterns of a consumer group are matched anew.",
+							"Kafka's group.consumer.regex.refresh.interval.ms.",
+							&kguc_group_consumer_regex_refresh_interval,
+							10 * 60 * 1000, 10 * 1000, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_pg.group_consumer_max_size",
+							"Greatest number of members of a consumer group.",
+							"Kafka's group.consumer.max.size.",
+							&kguc_group_consumer_max_size, 10000, 1, 1000000,
+							PGC_SIGHUP, 0,
+							NULL, NULL, NULL);
+	DefineCustomStringVariable("kafka_pg.group_consumer_assignors",
+							   "Assignors that members of consumer groups may ask for; the first is the default.",
+							   "A list of uniform and range; Kafka's group.consumer.assignors.",
+							   &kguc_group_consumer_assignors, "uniform, range",
+							   PGC_SIGHUP, GUC_LIST_INPUT,
+							   check_assignors, assign_assignors, NULL);
+	DefineCustomEnumVariable("kafka_pg.group_consumer_migration_policy",
+							 "Whether live groups may change from the classic to the consumer protocol, and back.",
+							 "Kafka's group.consumer.migration.policy.",
+							 &kguc_group_consumer_migration_policy,
+							 KMIGRATE_UPGRADE | KMIGRATE_DOWNGRADE, policies,
+							 PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
+}
+
+static void
 define_tests(void)
 {
 	const int	flags = GUC_NOT_IN_SAMPLE | GUC_NO_SHOW_ALL | GUC_DISALLOW_IN_AUTO_FILE;
@@ -283,6 +416,53 @@ define_tests(void)
 							   &kguc_test_stop_points, "",
 							   PGC_POSTMASTER, flags | GUC_LIST_INPUT,
 							   NULL, NULL, NULL);
+}
+
+/* Assignors that there are, each once; the first one is the default. */
+static bool
+check_assignors(char **newval, void **extra, GucSource source)
+{
+	static const char *const names[] = {"uniform", "range"};
+	char	   *copy = pstrdup(*newval);
+	int		   *parsed;
+	List	   *items;
+	ListCell   *lc;
+	int			set = 0;
+	int			first = -1;
+	bool		ok = SplitGUCList(copy, ',', &items);
+
+	foreach(lc, ok ? items : NIL)
+	{
+		int			i = 0;
+
+		while (i < (int) lengthof(names) && strcmp(names[i], lfirst(lc)) != 0)
+			i++;
+		ok = ok && i < (int) lengthof(names) && (set & 1 << i) == 0;
+		set |= 1 << i;
+		if (first < 0)
+			first = i;
+	}
+	if (!ok || first < 0)
+	{
+		GUC_check_errdetail("It is a list of the assignors \"uniform\" and \"range\", or of one of them.");
+		return false;
+	}
+	parsed = guc_malloc(LOG, 2 * sizeof(int));
+	if (parsed == NULL)
+		return false;
+	parsed[0] = set;
+	parsed[1] = first;
+	*extra = parsed;
+	return true;
+}
+
+static void
+assign_assignors(const char *newval, void *extra)
+{
+	const int  *parsed = extra;
+
+	kguc_group_assignor_set = parsed[0];
+	kguc_group_default_assignor = parsed[1];
 }
 
 /* The database's name must be one that a database can have. */

@@ -40,6 +40,34 @@ extern int	kguc_group_memory;	/* start: kB for all of them */
 extern int	kguc_max_offset_metadata;	/* reload: bytes a committed offset may have with it */
 extern int	kguc_offset_retention;	/* reload: minutes */
 extern int	kguc_offset_expiry_interval;	/* reload: ms from one look to the next */
+
+/* Consumer groups, after Kafka's group.*; reload, ms where it is a time */
+extern int	kguc_group_min_session_timeout;
+extern int	kguc_group_max_session_timeout;
+extern int	kguc_group_initial_rebalance_delay;
+extern int	kguc_group_max_size;	/* members */
+extern int	kguc_group_max_bytes;	/* of what is kept of one group */
+extern int	kguc_group_consumer_session_timeout;
+extern int	kguc_group_consumer_min_session_timeout;	/* of a group's own config */
+extern int	kguc_group_consumer_max_session_timeout;
+extern int	kguc_group_consumer_heartbeat_interval;
+extern int	kguc_group_consumer_min_heartbeat_interval;
+extern int	kguc_group_consumer_max_heartbeat_interval;
+extern int	kguc_group_consumer_assignment_interval;
+extern int	kguc_group_consumer_regex_refresh_interval;
+extern int	kguc_group_consumer_max_size;	/* members */
+extern int	kguc_group_consumer_migration_policy;	/* KMIGRATE_... */
+extern char *kguc_group_consumer_assignors; /* parsed: the next two */
+extern int	kguc_group_assignor_set;	/* bits: 1 << KASSIGNOR_... */
+extern int	kguc_group_default_assignor;	/* the first one */
+
+#define KMIGRATE_UPGRADE	1
+#define KMIGRATE_DOWNGRADE	2
+
+/* In the order of kassign_all[] */
+#define KASSIGNOR_UNIFORM	0
+#define KASSIGNOR_RANGE		1
+
 extern int	kguc_produce_buffer_size;	/* user: kB of records a transaction keeps */
 
 /* For tests only: superuser, not shown by SHOW ALL */

@@ -1,6 +1,6 @@
 /*
  * kapi_config.c
- *		DescribeConfigs: what a topic's or this server's settings are, and where from.
+ *		DescribeConfigs: what a topic's, a group's or this server's settings are, and where from.
  *
  * A topic's configs are all that Kafka knows.  This server has settings of its own: those that say
  * the same as one of Kafka's are shown under Kafka's name, and so are the defaults of topic configs
@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "api/kapi_request.h"
+#include "coord/kcoord.h"
 #include "kguc.h"
 
 /* Kinds of resources, in Kafka's numbers. */
@@ -22,6 +23,7 @@
 #define SOURCE_TOPIC			1
 #define SOURCE_SETTING			4	/* static broker config */
 #define SOURCE_DEFAULT			5
+#define SOURCE_GROUP			8
 
 /* An answer holds some kB for each resource: this bounds it. */
 #define MAX_RESOURCES			10000
@@ -293,13 +295,50 @@ endpoint_text(KApiConn *conn)
 					conn->protocol, (int) host.len, host.data, port);
 }
 
+/* Ours, and what Kafka calls them. */
+static void
+describe_group_settings(Described *described)
+{
+	const struct
+	{
+		const char *name;
+		int			value;
+		const char *doc;
+	}			settings[] = {
+		{"group.consumer.assignment.interval.ms", kguc_group_consumer_assignment_interval,
+		"Setting kafka_pg.group_consumer_assignment_interval."},
+		{"group.consumer.heartbeat.interval.ms", kguc_group_consumer_heartbeat_interval,
+		"Setting kafka_pg.group_consumer_heartbeat_interval."},
+		{"group.consumer.max.size", kguc_group_consumer_max_size,
+		"Setting kafka_pg.group_consumer_max_size."},
+		{"group.consumer.session.timeout.ms", kguc_group_consumer_session_timeout,
+		"Setting kafka_pg.group_consumer_session_timeout."},
+		{"group.initial.rebalance.delay.ms", kguc_group_initial_rebalance_delay,
+		"Setting kafka_pg.group_initial_rebalance_delay."},
+		{"group.max.session.timeout.ms", kguc_group_max_session_timeout,
+		"Setting kafka_pg.group_max_session_timeout."},
+		{"group.max.size", kguc_group_max_size, "Setting kafka_pg.group_max_size."},
+		{"group.min.session.timeout.ms", kguc_group_min_session_timeout,
+		"Setting kafka_pg.group_min_session_timeout."},
+		{"offset.metadata.max.bytes", kguc_max_offset_metadata,
+		"Setting kafka_pg.max_offset_metadata."},
+		{"offsets.retention.minutes", kguc_offset_retention,
+		"Setting kafka_pg.offset_retention."}
+	};
+
+	add_setting(described, "group.consumer.assignors", KCONFIG_LIST, pstrdup(kguc_group_consumer_assignors),
+				"Setting kafka_pg.group_consumer_assignors.");
+	for (int i = 0; i < (int) lengthof(settings); i++)
+		add_number(described, settings[i].name, KCONFIG_INT, settings[i].value, settings[i].doc);
+}
+
 static void
 describe_server(Described *described, KApiConn *conn)
 {
 	int			n;
 	const		KTopicConfigDef *const *defs = ktopic_config_defs(&n);
 
-	make_room(described, n + 16);
+	make_room(described, n + 32);
 	add_setting(described, "advertised.listeners", KCONFIG_LIST, endpoint_text(conn),
 				"Address that clients are told, as this connection is; "
 				"setting kafka_pg.advertised_listeners.");
@@ -314,6 +353,7 @@ describe_server(Described *described, KApiConn *conn)
 			 "Replication is Postgres'.");
 	add_fact(described, "delete.topic.enable", KCONFIG_BOOLEAN, "true",
 			 "A topic's owner may delete it.");
+	describe_group_settings(described);
 	add_number(described, "max.connections", KCONFIG_INT, kguc_max_connections,
 			   "Setting kafka_pg.max_connections.");
 	add_number(described, "max.connections.per.ip", KCONFIG_INT, kguc_max_connections_per_address,
@@ -363,6 +403,44 @@ describe_broker(Described *described, KApiConn *conn)
 		make_room(described, 0);	/* what is logged is Postgres' to say */
 	else
 		describe_server(described, conn);
+}
+
+/* ------------------------------------------------------------------------
+ * Groups
+ * ------------------------------------------------------------------------
+ */
+
+/* Any group has configs, whether it is there or not.  False: busy. */
+static bool
+describe_group(Described *described)
+{
+	KStr		id = described->resource->resource_name;
+	const KCoordConfig *own;
+	bool		busy;
+
+	if (id.len == 0)
+	{
+		describe_error(described, KERR_INVALID_REQUEST, "Group name must not be empty");
+		return true;
+	}
+	kapi_txn();
+	if (!kcoord_config_load(&busy))
+		return false;
+	own = kcoord_config_find(id);
+	make_room(described, KCOORD_CONFIGS);
+	for (int i = 0; i < KCOORD_CONFIGS; i++)
+	{
+		const KCoordConfigDef *def = &kcoord_config_defs[i];
+		Config		config = {.name = def->name,.type = KCONFIG_INT,.doc = def->doc};
+		bool		given = own != NULL && own->values[i] >= 0;
+
+		config.value = psprintf("%d", given ? own->values[i] : *def->setting);
+		config.default_name = def->broker_name;
+		config.default_value = psprintf("%d", *def->setting);
+		config.source = given ? SOURCE_GROUP : SOURCE_DEFAULT;
+		add_config(described, &config);
+	}
+	return true;
 }
 
 /* ------------------------------------------------------------------------
@@ -460,6 +538,13 @@ kapi_describe_configs(KRequest *req)
 				else
 					describe_error(&described, KERR_CLUSTER_AUTHORIZATION_FAILED,
 								   MSG_NOT_AUTHORIZED);
+				break;
+			case RESOURCE_GROUP:
+				if (!describe_group(&described))
+				{
+					kapi_retry(req, kapi_describe_configs);
+					return;
+				}
 				break;
 			default:
 				describe_error(&described, KERR_INVALID_REQUEST,

@@ -12,6 +12,7 @@
 
 #include "api/kapi_group.h"
 #include "api/kapi_wait.h"
+#include "kguc.h"
 #include "topic/kcatalog.h"
 
 /* An event may use so much memory. */
@@ -156,22 +157,54 @@ arena_grow(void *ctx, size_t size)
 	return MemoryContextAllocExtended(ctx, size, MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
 }
 
+/* What the settings say, and the group's own configs in their place. */
+void
+kapi_group_configure(KGroupWork * work, KStr id)
+{
+	KGroupConfig *config = &work->env.config;
+
+	*config = kgroup_config_defaults;
+	config->min_session_timeout_ms = kguc_group_min_session_timeout;
+	config->max_session_timeout_ms = kguc_group_max_session_timeout;
+	config->initial_delay_ms = kguc_group_initial_rebalance_delay;
+	config->max_size = kguc_group_max_size;
+	config->max_image_bytes = Min(kguc_group_max_bytes, kcoord_max_image());
+	config->consumer_session_timeout_ms = kguc_group_consumer_session_timeout;
+	config->consumer_heartbeat_ms = kguc_group_consumer_heartbeat_interval;
+	config->assignment_interval_ms = kguc_group_consumer_assignment_interval;
+	config->consumer_max_size = kguc_group_consumer_max_size;
+	config->regex_refresh_ms = kguc_group_consumer_regex_refresh_interval;
+	config->assignors = (uint32_t) kguc_group_assignor_set;
+	config->default_assignor = kguc_group_default_assignor;
+	config->may_upgrade = (kguc_group_consumer_migration_policy & KMIGRATE_UPGRADE) != 0;
+	config->may_downgrade = (kguc_group_consumer_migration_policy & KMIGRATE_DOWNGRADE) != 0;
+	kcoord_config_apply(id, config);
+}
+
+KGroup *
+kapi_group_open(KGroupWork * work, KStr id, const uint8 *image, size_t len)
+{
+	kapi_group_configure(work, id);
+	return kgroup_open(&work->env, kcoord_now(), id, image, len);
+}
+
 bool
 kapi_group_work(KGroupWork * work)
 {
-	if (!kapi_group_topics())
+	bool		busy;
+
+	if (!kapi_group_topics() || !kcoord_config_load(&busy))
 		return false;
 	work->ctx = AllocSetContextCreate(CurrentMemoryContext, "kafka group event",
 									  ALLOCSET_DEFAULT_SIZES);
 	karena_init(&work->arena, NULL, 0, WORK_MAX, arena_grow, work->ctx);
 	work->env = (KGroupEnv)
 	{
-		.config = kgroup_config_defaults,.arena = &work->arena,
+		.arena = &work->arena,
 			.wall_ms = kapi_wall_clock(),.topics_version = topics_version,
 			.topic_by_name = topic_by_name,
 			.topic_by_id = topic_by_id,.match_topics = match_topics,.random = random_bytes
 	};
-	work->env.config.max_image_bytes = Min(work->env.config.max_image_bytes, kcoord_max_image());
 	return true;
 }
 
@@ -457,7 +490,7 @@ kapi_group_event(KRequest * req, KStr id, bool create, KGroupEvent event,
 	};
 	caller.client_id = req->client_id.len < 0 ? kapi_kstr("") : req->client_id;
 	caller.client_host = kapi_kstr(psprintf("/%s", req->conn->client_host));
-	g = kgroup_open(&work.env, kcoord_now(), id, image, len);
+	g = kapi_group_open(&work, id, image, len);
 	if (g == NULL)
 	{
 		if (slot != NULL)

@@ -180,7 +180,7 @@ kapi_group_open_any(KGroupWork * work, KStr id, KCoordSlot * *slot)
 		image = kcoord_image(*slot, &len);
 	else
 		*slot = NULL;
-	g = kgroup_open(&work->env, kcoord_now(), id, image, len);
+	g = kapi_group_open(work, id, image, len);
 	if (g == NULL && *slot != NULL)
 		kcoord_unlock(*slot);
 	if (g != NULL && image == NULL && offsets)

@@ -56,6 +56,7 @@ prolong(KRequest *req)
 
 	if (kapi_group_check(body->group_id) != KERR_NONE || !kapi_group_work(&work))
 		return false;
+	kapi_group_configure(&work, body->group_id);
 	if (kcoord_lock(body->group_id, false, &slot) == KCOORD_LOCKED)
 	{
 		size_t		len;

@@ -228,7 +228,7 @@ check_member(KRequest * req, KCommit * commit, bool wait, int16 *error)
 		return false;
 	}
 
-	g = kgroup_open(&work.env, kcoord_now(), body->group_id, image, len);
+	g = kapi_group_open(&work, body->group_id, image, len);
 	if (g == NULL)
 	{
 		if (slot != NULL)
@@ -595,7 +595,7 @@ check_fetch(const KOffsetFetchRequestGroup * group, int16 *error)
 		image = kcoord_image(slot, &len);
 	if (lock != KCOORD_BUSY)
 	{
-		g = kgroup_open(&work.env, kcoord_now(), group->group_id, image, len);
+		g = kapi_group_open(&work, group->group_id, image, len);
 		if (lock == KCOORD_LOCKED)
 			kcoord_unlock(slot);
 		*error = g == NULL ? KERR_COORDINATOR_NOT_AVAILABLE :

@@ -115,6 +115,7 @@ restore_group(void *arg, KStr id, const KGroupRow * rows, int count)
 		restoring->refused++;
 		return;
 	}
+	kapi_group_configure(work, id);
 	g = kgroup_restore(&work->env, kcoord_now(), id, rows, count);
 	if (g == NULL)
 		kcoord_unlock(slot);
@@ -176,7 +177,7 @@ run_on_slot(int number, KGroupResult(*event) (KGroup * g))
 	{
 		case KCOORD_LOCKED:
 			image = kcoord_image(slot, &len);
-			g = kgroup_open(&work.env, kcoord_now(), kcoord_id(slot), image, len);
+			g = kapi_group_open(&work, kcoord_id(slot), image, len);
 			if (g == NULL)
 			{
 				kcoord_unlock(slot);
@@ -334,7 +335,7 @@ write_group(KCoordTable * table, Writing * w)
 		id.data = pnstrdup(id.data, id.len);
 		image = kcoord_image(slot, &len);
 		/* the opened group lives on copies */
-		g = kgroup_open(&work.env, kcoord_now(), id, image, len);
+		g = kapi_group_open(&work, id, image, len);
 		kcoord_unlock(slot);
 		w->tried = true;
 		if (g == NULL)

@@ -12,6 +12,7 @@
 #include "access/xlogdefs.h"
 #include "storage/lockdefs.h"
 #include "utils/dsa.h"
+#include "utils/jsonb.h"
 #include "utils/relcache.h"
 
 #include "group/kgroup.h"
@@ -373,5 +374,48 @@ extern int	kcoord_session_count(KStr group_id);
 
 /* Copies a group's id and image; into the current memory context.  NULL: no group there. */
 extern uint8 *kcoord_session_copy(int i, KStr *group_id, size_t *len);
+
+/* ------------------------------------------------------------------------
+ * Groups' own configs: kcoord_config.c
+ * ------------------------------------------------------------------------
+ */
+
+/* In the order of Kafka's names for them. */
+#define KCOORD_CONFIG_ASSIGNMENT	0
+#define KCOORD_CONFIG_HEARTBEAT		1
+#define KCOORD_CONFIG_SESSION		2
+#define KCOORD_CONFIGS				3
+
+typedef struct KCoordConfigDef
+{
+	const char *name;
+	const char *broker_name;	/* the same for all groups, to Kafka */
+	const int  *setting;		/* and here */
+	const int  *min;
+	const int  *max;
+	const char *doc;
+} KCoordConfigDef;
+
+extern const KCoordConfigDef kcoord_config_defs[KCOORD_CONFIGS];
+
+typedef struct KCoordConfig
+{
+	int32		values[KCOORD_CONFIGS]; /* -1: not given */
+} KCoordConfig;
+
+/*
+ * Has all groups' configs in memory; false: *busy, or the extension is not there.  The others need
+ * no catalog and no lock, and see none until then.
+ */
+extern bool kcoord_config_load(bool *busy);
+
+/* NULL: it has none.  Good until kcoord_config_load() is called again. */
+extern const KCoordConfig *kcoord_config_find(KStr group_id);
+
+/* Puts them in the place of the server's settings. */
+extern void kcoord_config_apply(KStr group_id, KGroupConfig *config);
+
+/* The value of one; false: it has one that is no number. */
+extern bool kcoord_config_value(Jsonb *json, int i, int32 *value);
 
 #endif							/* KCOORD_H */

@@ -47,6 +47,8 @@ typedef struct KGroupConfig
 	int32_t		assignment_interval_ms; /* consumer.assignment.interval.ms */
 	int32_t		consumer_max_size;	/* group.consumer.max.size */
 	int32_t		regex_refresh_ms;	/* group.consumer.regex.refresh.interval.ms */
+	uint32_t	assignors;		/* group.consumer.assignors: bits of kassign_all[] */
+	int32_t		default_assignor;	/* the first of them */
 	bool		may_upgrade;	/* group.consumer.migration.policy */
 	bool		may_downgrade;
 

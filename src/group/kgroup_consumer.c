@@ -43,10 +43,16 @@ kg_update_epoch(KGroup *g, bool bump)
 
 /* ---- the target ---- */
 
+static bool
+is_offered(const KGroup *g, const KAssignor *assignor)
+{
+	return (g->env->config.assignors >> (assignor - kassign_all) & 1) != 0;
+}
+
 const KAssignor *
 kg_preferred_assignor(const KGroup *g)
 {
-	const KAssignor *best = &kassign_all[0];
+	const KAssignor *best = &kassign_all[g->env->config.default_assignor];
 	int32_t		most = 0;
 
 	for (int a = 0; a < kassign_count; a++)
@@ -56,7 +62,7 @@ kg_preferred_assignor(const KGroup *g)
 		for (int32_t i = 0; i < g->nmembers; i++)
 			votes += kg_present(g->members[i]->assignor) &&
 				kassign_find(g->members[i]->assignor) == &kassign_all[a];
-		if (votes > most)
+		if (votes > most && is_offered(g, &kassign_all[a]))
 		{
 			most = votes;
 			best = &kassign_all[a];
@@ -553,6 +559,7 @@ kgroup_consumer_heartbeat(KGroup *g, const KGroupCaller *caller,
 	bool		joins = request->member_epoch == KG_EPOCH_JOIN;
 	KStr		member_id = request->member_id;
 	KConsumerGroupHeartbeatResponse *response;
+	const KAssignor *assignor;
 	KGPartitions *owned;
 	KGPartitions before;
 	KGMember   *member;
@@ -567,7 +574,8 @@ kgroup_consumer_heartbeat(KGroup *g, const KGroupCaller *caller,
 	problem = check_request(g, caller->waiter.api_version, request);
 	if (problem != NULL)
 		return refuse(g, caller, KERR_INVALID_REQUEST, problem);
-	if (request->server_assignor.len >= 0 && kassign_find(request->server_assignor) == NULL)
+	assignor = kassign_find(request->server_assignor);
+	if (request->server_assignor.len >= 0 && (assignor == NULL || !is_offered(g, assignor)))
 		return refuse(g, caller, KERR_UNSUPPORTED_ASSIGNOR, "no such assignor");
 	if (request->member_epoch < 0)
 		return leave(g, caller, request);

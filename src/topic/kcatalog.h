@@ -44,6 +44,10 @@
 #define Anum_group_state_member_id	2
 #define Anum_group_state_data		3
 
+/* kafka.group_config */
+#define Anum_group_config_group_id	1
+#define Anum_group_config_config	2
+
 /* kafka.group_offset */
 #define Anum_group_offset_group_id		1
 #define Anum_group_offset_topic_id		2

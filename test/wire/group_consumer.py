@@ -449,7 +449,8 @@ def owned_subscription(name, owned):
     return data + struct.pack('>i%di' % len(partitions), len(partitions), *partitions)
 
 
-if REFERENCE:
-    main(reconcile, static, fencing, patterns, migrate)
-else:
-    main(reconcile, static, fencing, patterns, hard_patterns, rights, migrate, restart)
+if __name__ == '__main__':
+    if REFERENCE:
+        main(reconcile, static, fencing, patterns, migrate)
+    else:
+        main(reconcile, static, fencing, patterns, hard_patterns, rights, migrate, restart)

@@ -476,6 +476,52 @@ kcoord_offset_groups(KCoordTable *table, KStr **groups)
 	return 0;
 }
 
+size_t
+kcoord_max_image(void)
+{
+	return 10000;
+}
+
+/* ------------------------------------------------------------------------
+ * Configs: the group "g" has some
+ * ------------------------------------------------------------------------
+ */
+
+static const int config_bounds[] = {0, 60000};
+
+const KCoordConfigDef kcoord_config_defs[KCOORD_CONFIGS] = {
+	{"a", "group.a", &config_bounds[0], &config_bounds[0], &config_bounds[1], "a"},
+	{"b", "group.b", &config_bounds[0], &config_bounds[0], &config_bounds[1], "b"},
+	{"c", "group.c", &config_bounds[1], &config_bounds[0], &config_bounds[1], "c"}
+};
+
+bool
+kcoord_config_load(bool *busy)
+{
+	*busy = fake_chance(fake_busy);
+	return !*busy;
+}
+
+const KCoordConfig *
+kcoord_config_find(KStr group_id)
+{
+	static const KCoordConfig config = {{-1, 2000, 3000}};
+
+	return group_id.len == 1 && group_id.data[0] == 'g' ? &config : NULL;
+}
+
+void
+kcoord_config_apply(KStr group_id, KGroupConfig *config)
+{
+	const KCoordConfig *own = kcoord_config_find(group_id);
+
+	if (own != NULL)
+	{
+		config->consumer_heartbeat_ms = own->values[KCOORD_CONFIG_HEARTBEAT];
+		config->consumer_session_timeout_ms = own->values[KCOORD_CONFIG_SESSION];
+	}
+}
+
 /* ------------------------------------------------------------------------
  * What groups need of the server
  * ------------------------------------------------------------------------
