@@ -476,12 +476,6 @@ kcoord_offset_groups(KCoordTable *table, KStr **groups)
 	return 0;
 }
 
-size_t
-kcoord_max_image(void)
-{
-	return 10000;
-}
-
 /* ------------------------------------------------------------------------
  * Configs: the group "g" has some
  * ------------------------------------------------------------------------
