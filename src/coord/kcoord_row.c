@@ -152,6 +152,20 @@ update(KCoordTable *table, ItemPointer tid, Datum *values, bool *nulls, bool wai
 	return result == TM_Ok ? KCOORD_PUT : KCOORD_PUT_BUSY;
 }
 
+static TM_Result
+lock_row(KCoordTable *table, HeapTuple row, bool wait)
+{
+	TM_FailureData failure;
+	TM_Result	result;
+	Buffer		buffer;
+
+	result = heap_lock_tuple(table->rel, row, GetCurrentCommandId(true),
+							 LockTupleNoKeyExclusive, wait ? LockWaitBlock : LockWaitSkip, false,
+							 &buffer, &failure);
+	ReleaseBuffer(buffer);
+	return result;
+}
+
 KCoordPut
 kcoord_row_put(KCoordTable *table, Datum *values, bool *nulls, int nkeys, const Oid *equal)
 {
@@ -159,8 +173,10 @@ kcoord_row_put(KCoordTable *table, Datum *values, bool *nulls, int nkeys, const 
 	SnapshotData dirty;
 	SysScanDesc scan;
 	HeapTuple	old;
+	HeapTupleData locked;
 	ItemPointerData tid;
 	bool		busy = false;
+	bool		lock = false;
 
 	/* what this transaction has written before is to be seen, and may be updated again */
 	CommandCounterIncrement();
@@ -172,13 +188,25 @@ kcoord_row_put(KCoordTable *table, Datum *values, bool *nulls, int nkeys, const 
 	if (HeapTupleIsValid(old))
 	{
 		busy = in_progress(&dirty);
+		lock = (old->t_data->t_infomask & HEAP_XMAX_INVALID) == 0;
 		tid = old->t_self;
 	}
 	systable_endscan(scan);
 	if (busy)
 		return KCOORD_PUT_BUSY;
+
+	/*
+	 * A row that somebody has, or had, locked: heap_update() that may not wait is not made for
+	 * that.  Rows that are only ever written by brokers never come here.
+	 */
+	if (lock)
+	{
+		locked.t_self = tid;
+		if (lock_row(table, &locked, false) != TM_Ok)
+			return KCOORD_PUT_BUSY;
+	}
 	if (HeapTupleIsValid(old))
-		return update(table, &tid, values, nulls, false);
+		return update(table, &tid, values, nulls, lock);
 	return insert(table, values, nulls);
 }
 
@@ -240,10 +268,6 @@ static KCoordPut
 try_lock(KCoordTable *table, const Datum *values, int nkeys, const Oid *equal, bool wait,
 		 HeapTuple *row, TransactionId *xid)
 {
-	TM_FailureData failure;
-	TM_Result	result;
-	Buffer		buffer;
-
 	/* what this transaction has written before may be written again */
 	CommandCounterIncrement();
 	*row = find_row(table, values, nkeys, equal, xid);
@@ -251,11 +275,7 @@ try_lock(KCoordTable *table, const Datum *values, int nkeys, const Oid *equal, b
 		return KCOORD_PUT_BUSY;
 	if (*row == NULL)
 		return KCOORD_PUT;
-	result = heap_lock_tuple(table->rel, *row, GetCurrentCommandId(true),
-							 LockTupleNoKeyExclusive, wait ? LockWaitBlock : LockWaitSkip, false,
-							 &buffer, &failure);
-	ReleaseBuffer(buffer);
-	if (result != TM_Ok)
+	if (lock_row(table, *row, wait) != TM_Ok)
 		return KCOORD_PUT_BUSY;
 	check_snapshot(HeapTupleHeaderGetXmin((*row)->t_data));
 	return KCOORD_PUT;

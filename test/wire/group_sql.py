@@ -194,6 +194,16 @@ def one_row_from_both_sides():
     s.rollback()
     same(committed(c, group, topic), 2, 'a rollback undoes')
 
+    s.run('SELECT FROM kafka.group_offset WHERE group_id = %s FOR UPDATE', group)
+    answer.clear()
+    t = threading.Thread(target=lambda: answer.append(commit(Client(), group, topic, 3)))
+    t.start()
+    time.sleep(0.2)
+    same((answer, committed(c, group, topic)), ([], 2), 'a row that is only locked is waited for')
+    s.rollback()
+    t.join()
+    same((answer, committed(c, group, topic)), (['NONE'], 3), 'until it is free')
+
     errors = []
     last = []
 
@@ -316,6 +326,11 @@ def waiting():
     m = Member(Client(), group, [topic])
     ok(m.enter(), 'so that a client can join')
     produce(c, topic, batch([b'z']))
+    t.join()
+
+    s.run('SELECT * FROM kafka.reset_offsets(%s, %s, %s)', 'another', topic, 'latest')
+    t = later(lambda: sql('SELECT kafka.drop_topic(%s)', topic))
+    same(refused(lambda: s.run(call, 'another', topic, '60 s')), '42P01', 'a dropped topic ends it')
     t.join()
 
 
