@@ -1,5 +1,5 @@
-# Exactly once: workers move records from a topic into a table with a unique key, while sessions
-# end, processes are killed and the server crashes. Each record is in the table once.
+# Exactly once: workers move records from a topic into a table with a unique key, and into another
+# topic, while sessions end, processes are killed and the server crashes. Each record is there once.
 #
 # CRASH_ROUNDS and CRASH_SEED choose a longer or another run.
 use strict;
@@ -20,14 +20,14 @@ srand $seed;
 my $node = KafkaPg->broker('main', conf => "kafka_pg.brokers = 1\n");
 $node->expect_crashes;
 $node->safe_psql('postgres', <<'SQL');
-SELECT kafka.create_topic('moved', 4);
+SELECT kafka.create_topic('moved', 4), kafka.create_topic('next', 2);
 CREATE TABLE moved (partition int, "offset" bigint, value text, PRIMARY KEY (partition, "offset"));
 SQL
 
 my ($in, $out, $err) = ('', '', '');
 my $timer = IPC::Run::timeout(3 * $PostgreSQL::Test::Utils::timeout_default);
 local %ENV = $node->_get_env(CRASH_SEED => $seed);
-my $movers = IPC::Run::start([ 'test/crash/movers', 'moved', 'movers', 'moved', $workers ],
+my $movers = IPC::Run::start([ 'test/crash/movers', 'moved', 'movers', 'moved', $workers, 'next' ],
 	'<', \$in, '>', \$out, '2>', \$err, $timer);
 
 # A session of the movers, or any process of a kind.
@@ -80,6 +80,12 @@ SELECT (SELECT count(*) FROM (SELECT partition, "offset", kafka.to_text(value) F
                               EXCEPT ALL SELECT partition, "offset", value FROM moved) x),
        (SELECT count(*) FROM (SELECT partition, "offset", value FROM moved
                               EXCEPT ALL SELECT partition, "offset", kafka.to_text(value) FROM topics.moved) x)
+SQL
+is($node->safe_psql('postgres', <<'SQL'), '0|0', 'and so it is in the next topic');
+SELECT (SELECT count(*) FROM (SELECT value FROM topics.moved
+                              EXCEPT ALL SELECT value FROM topics.next) x),
+       (SELECT count(*) FROM (SELECT value FROM topics.next
+                              EXCEPT ALL SELECT value FROM topics.moved) x)
 SQL
 is($node->safe_psql('postgres', q{SELECT sum(lag) FROM kafka.group_lag WHERE group_id = 'movers'}),
 	'0', 'nothing is left');
