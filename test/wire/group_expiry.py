@@ -48,6 +48,23 @@ def without_members():
     same((rows('offset', old), rows('offset', new)), (0, 0), 'no row is left')
 
 
+def of_sessions():
+    """What SQL has committed stays: no member says that the group is still in use."""
+    c, topic, old, group = Client(), fresh(), fresh('old'), fresh('group')
+    make_topic(c, topic)
+    same(commit(c, old, topic, 1), 'NONE', 'an offset of a client')
+    sql('SELECT kafka.commit_offset(%s, %s, 0, 1)', group, topic)
+    set_back(group)
+    set_back(old)
+    ok(until(lambda: old not in groups(c)), 'goes')
+    looked()
+    same((committed(c, group, topic), groups(c).get(group)), (1, 'Empty'),
+         'one of SQL that is as old stays')
+    same(commit(c, group, topic, 2), 'NONE', 'when a client commits it')
+    set_back(group)
+    ok(until(lambda: committed(c, group, topic) == -1), 'it goes, too')
+
+
 def with_members():
     c, topic, other, group = Client(), fresh(), fresh(), fresh('group')
     make_topic(c, topic)
@@ -108,4 +125,4 @@ def dropped_topics():
         same(rows('offset', group), 0, 'no row is left')
 
 
-main(without_members, with_members, dropped_topics)
+main(without_members, of_sessions, with_members, dropped_topics)
