@@ -1,7 +1,8 @@
 """What clients can make the server keep for consumer groups has bounds: who reaches one is told so,
 others do not notice, and afterwards nothing is left.
 
-kafka_pg.max_groups is 20, group_memory 1 MB; a group of which nothing is left goes soon.
+kafka_pg.max_groups is 20, group_memory 1 MB, group_max_bytes 110,000, group_max_size 2, and sessions
+are 7 to 60 seconds; a group of which nothing is left goes soon.
 """
 from kmember import Member, commit, committed, groups, remove, sql, until
 from ktap import fresh, main, make_topic, ok, same
@@ -104,12 +105,30 @@ def one_large_group():
     before = memory()
     a, b = Member(Client(), fresh('group'), metadata=bytes(100000)), Member(Client(), fresh('group'))
     ok(a.enter() and b.enter(), 'a large group and a small one')
-    same(refusal(Member(Client(), fresh('group'), metadata=bytes(150000))),
+    same(refusal(Member(Client(), fresh('group'), metadata=bytes(111000))),
          'GROUP_MAX_SIZE_REACHED', 'one that is too large')
     undisturbed([a, b])
     same(a.join()['error_code'], 0, 'the large one joins again')
-    same(a.sync([(a.id, bytes(100000))])[0], 'UNKNOWN_SERVER_ERROR', 'too large an assignment')
+    same(a.sync([(a.id, bytes(20000))])[0], 'UNKNOWN_SERVER_ERROR', 'too large an assignment')
     same(a.sync([(a.id, b'all')]), ('NONE', b'all'), 'one that is not')
+    undisturbed([a, b])
+    give_back([a, b], before)
+
+
+def members_of_a_group():
+    before = memory()
+    group = fresh('group')
+    a, b, c = Member(Client(), group), Member(Client(), group), Member(Client(), group)
+    ok(a.enter(), 'one member')
+    b.id = b.client.request('JoinGroup', 9, b.join_body())['member_id']
+    number = b.client.send('JoinGroup', 9, b.join_body())
+    ok(until(lambda: a.heartbeat() == 'REBALANCE_IN_PROGRESS'), 'another one joins')
+    r = a.join()
+    b.generation = b.client.receive('JoinGroup', 9, number)['generation_id']
+    same([m['member_id'] in (a.id, b.id) for m in r['members']], [True, True], 'there are two')
+    same(a.sync([(a.id, b'a'), (b.id, b'b')]), ('NONE', b'a'), 'with an assignment')
+    same(b.sync(), ('NONE', b'b'), 'each')
+    same(refusal(c), 'GROUP_MAX_SIZE_REACHED', 'a third one is too many')
     undisturbed([a, b])
     give_back([a, b], before)
 
@@ -121,7 +140,7 @@ def sizes_and_times():
     same(commit(c, group, topic, 1, 0, 'm' * 100), 'NONE', 'metadata as long as it may be')
     same(commit(c, group, topic, 2, 0, 'm' * 101), 'OFFSET_METADATA_TOO_LARGE', 'a byte longer')
     same(committed(c, group, topic), 1, 'which commits nothing')
-    for ms in (5999, 1800001):
+    for ms in (6999, 60001):
         r = Member(c, group, [topic], session_ms=ms).join()
         same(err(r['error_code']), 'INVALID_SESSION_TIMEOUT', 'a session of %d ms' % ms)
     same(err(Member(c, 'x' * 1025, [topic]).join()['error_code']), 'INVALID_GROUP_ID',
@@ -130,4 +149,4 @@ def sizes_and_times():
     same(memory(), before, 'nothing is kept of all that')
 
 
-main(number_of_groups, bytes_of_groups, one_large_group, sizes_and_times)
+main(number_of_groups, bytes_of_groups, one_large_group, members_of_a_group, sizes_and_times)
