@@ -1,8 +1,8 @@
 """What clients can make the server keep for consumer groups has bounds: who reaches one is told so,
 others do not notice, and afterwards nothing is left.
 
-kafka_pg.max_groups is 20, group_memory 1 MB, group_max_bytes 110,000, group_max_size 2, and sessions
-are 7 to 60 seconds; a group of which nothing is left goes soon.
+kafka_pg.max_groups is 20, group_memory 1 MB, group_max_bytes 110,000, group_max_size 2, and
+sessions are 7 to 60 seconds; a group of which nothing is left goes soon.
 """
 from kmember import Member, commit, committed, groups, remove, sql, until
 from ktap import fresh, main, make_topic, ok, same
