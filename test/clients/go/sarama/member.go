@@ -75,6 +75,7 @@ func member(args []string) {
 			h.lock.Unlock()
 		case "pause":
 			group.Pause(one)
+			time.Sleep(time.Second) // a Fetch that is on its way brings what it brings
 		case "resume":
 			group.Resume(one)
 		case "close":
