@@ -107,9 +107,17 @@ def slow(cell):
   return cell
 
 
+def commits(threads, *goals):
+  return Cell('wire', 'rate', '/s', 'more', ('ack_p50_us', 'ack_p99_us'), 'commit',
+              {'partitions': 64, 'threads': threads}, goals=goals)
+
+
 INSERT = 'INSERT INTO :table (key, value) VALUES ($1, $2)'
 PRODUCE = 'SELECT kafka.produce(:topic, $2::bytea, $1::text)'
 INSERT_SELECT = 'INSERT INTO :table (key, value) SELECT key, value FROM bench.source'
+# Each record is a row, whose key would not let it be applied twice.
+CONSUME = ('INSERT INTO bench.applied SELECT partition, "offset", octet_length(value)'
+           ' FROM kafka.consume(:group, :topic, 500)')
 
 CELLS = {
   # ---- Kafka clients ----
@@ -137,6 +145,21 @@ CELLS = {
   'e2e-10k': end_to_end(10000),
   'e2e-50k': end_to_end(50000),
 
+  # ---- consumer groups ----
+  'commit-1': commits(1, at_least(2.0, 'kafka-fsync')),
+  'commit-64': commits(64, at_least(3.0, 'kafka-fsync'), at_least(1.0, 'kafka')),
+  'join-100': Cell('wire', 'join_p50_us', 'us', 'less', ('join_p99_us', 'rate'), 'join',
+                   {'partitions': 4, 'members': 100},
+                   goals=(at_most(1.0, 'kafka', 'join_p50_us'),)),
+  'rebalance-20': Cell('wire', 'e2e_max_us', 'us', 'less', ('e2e_p99_us', 'e2e_p50_us', 'again'),
+                       'stall', {'size': 100, 'partitions': 64, 'members': 20, 'rate': 1000},
+                       systems=PLAIN, least_seconds=6,
+                       goals=(at_most(1.0, 'kafka', 'e2e_max_us'),)),
+  'idle-groups': Cell('idle', 'cpu_percent', '%', 'less', ('heartbeat_p50_us', 'heartbeat_p99_us'),
+                      options={'groups': 1000, 'members': 3}, systems=PLAIN, servers=PLAIN,
+                      variant='connections', bases=('kafka',), least_seconds=6,
+                      goals=(at_most(1.0, 'kafka', 'cpu_percent'),)),
+
   # ---- memory, and starting ----
   'memory': Cell('memory', 'total_mb', 'MB', 'less', ('private_mb', 'own_shared_mb'),
                  systems=PLAIN, goals=(at_most(64, name='total_mb'),)),
@@ -154,6 +177,10 @@ CELLS = {
   'sql-copy-text': sql_bulk(1.3, 'copy', format='text', rows=50000),
   'sql-count': sql_query('count(*)', 1000000),
   'sql-sum': sql_query('sum(octet_length(value))', 1024 * 1000000),
+  'sql-consume': Cell('sql_consume', 'rate', 'rows/s', 'more', ('mb_s', 'ack_p50_us', 'ack_p99_us'),
+                      'transactions', {'size': 1024, 'rows': 500}, fill=MILLION,
+                      sql={'kafka_pg': CONSUME}, systems=('kafka_pg',), servers=('kafka_pg',),
+                      bases=(), goals=(at_least(50000),)),
   'bystander': Cell('bystander', 'rate', 'tps', 'more',
                     ('latency_us', 'latency_p99_us', 'load_mb_s', 'load_wanted_mb_s', 'xmin_age',
                      'xmin_held_ms', 'vacuums'),

@@ -189,6 +189,25 @@ def connections(run, name, cell, system):
   return result
 
 
+def idle(run, name, cell, system):
+  """CPU time that groups take which do nothing but send heartbeats, each member every 3 s."""
+  server = run.servers[system]
+  drive('create', server, topic='bench-idle', partitions=4)
+  with Background('idle', server, topic='bench-idle', **cell.options) as clients:
+    first = clients.process.stdout.readline()
+    if first != 'ready\n':
+      result_of(clients.words, clients.process, first)
+    time.sleep(1)
+    began, (cpu_before, _) = time.monotonic(), server.counters()
+    time.sleep(seconds_of(run, cell))
+    took, (cpu, _) = time.monotonic() - began, server.counters()
+    result = clients.result('\n')
+  result['cpu_percent'] = 100 * (cpu - cpu_before) / took
+  drive('delete', server, topic='bench-idle')
+  server.settle()
+  return result
+
+
 def wait_for_answer(server, topic, began):
   """Seconds until the server tells a client the topic's leaders, or answers a query if it serves
   no Kafka clients."""
@@ -331,6 +350,32 @@ def sql(run, name, cell, system):
     drive('delete', server, topic=topic)
   else:
     server.sql('DROP TABLE bench.records')
+  return result
+
+
+def sql_consume(run, name, cell, system):
+  """A worker: batches of records into a table, with the offsets in the same transaction."""
+  server = run.servers[system]
+  topic = 'bench-%s' % name
+  group = 'bench-%d' % time.monotonic_ns()
+  drive('create', server, topic=topic, partitions=cell.fill['partitions'])
+  drive('produce', server, topic=topic, **cell.fill)
+  server.sql('CREATE SCHEMA IF NOT EXISTS bench')
+  server.sql('CREATE TABLE bench.applied (partition int, "offset" bigint, bytes int,'
+             ' PRIMARY KEY (partition, "offset"))')
+  server.settle()
+  statement = cell.sql[system].replace(':group', "'%s'" % group).replace(':topic', "'%s'" % topic)
+  result = counted(server, lambda: drive(cell.verb, server, seconds=seconds_of(run, cell),
+                                         conninfo=server.conninfo, statement=statement,
+                                         **cell.options))
+  (found,), = server.sql('SELECT count(*) FROM bench.applied')
+  (committed,), = server.sql('SELECT sum("offset")::bigint FROM kafka.group_offset'
+                             ' WHERE group_id = %s', group)
+  if not found == committed == result['records']:
+    raise Failed('%s: %d records were consumed, %d rows are there, and %d are committed'
+                 % (name, result['records'], found, committed))
+  server.sql('DROP TABLE bench.applied')
+  drive('delete', server, topic=topic)
   return result
 
 

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -111,16 +110,12 @@ connections(void)
 	int			n = (int) number_option("connections");
 	Connection *all = calloc((size_t) n, sizeof *all);
 	int			epoll_fd = epoll_create1(0);
-	struct rlimit limit;
 	Buffer		request = {0};
 	long		outstanding = 0;
 	int64_t		began = now_ns();
 	double		connecting;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_max < (rlim_t) n + 64)
-		die("%d connections need as many file descriptors: raise ulimit -n", n);
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit);
+	files_raise((size_t) n);
 	if (all == NULL || epoll_fd < 0)
 		die("out of memory");
 	hist_init(&answer_hist);

@@ -105,8 +105,14 @@ extern void metadata_request(Buffer *buffer, int id);
 /* Does the answer name the topic with all its leaders? Its length has been taken off. */
 extern bool metadata_answered(Buffer *answer, int id);
 
-/* Sends a request and waits for its answer, whose length has been taken off. */
+extern void send_request(int fd, Buffer *request);
+
+/* Waits for an answer; its length has been taken off. */
+extern void receive_answer(int fd, Buffer *answer);
 extern void round_trip(int fd, Buffer *request, Buffer *answer);
+
+/* Room for so many connections. */
+extern void files_raise(size_t n);
 
 /* ---- the verbs ---- */
 
@@ -117,6 +123,10 @@ extern int	consume(void);
 extern int	rate(void);
 extern int	fetch(void);
 extern int	connections(void);
+extern int	join(void);
+extern int	idle(void);
+extern int	commit(void);
+extern int	stall(void);
 extern int	sql_transactions(void);
 extern int	sql_copy(void);
 extern int	sql_query(void);

@@ -12,6 +12,10 @@
  *		rate          open loop: rate records a second, each at its intended time, and a consumer
  *		fetch         reads partition 0, one small Fetch request after the other
  *		connections   many connections that ask once, are idle, and ask again
+ *		commit        threads members of a group with one OffsetCommit in flight each
+ *		join          members of a group that join and sync again and again
+ *		idle          groups of members that only send heartbeats, until a line comes in
+ *		stall         as rate, read by a group of members; one more comes and goes meanwhile
  *		transactions  sessions of Postgres that run a statement with a key and a value
  *		copy          sessions of Postgres that COPY keys and values into a table
  *		query         a statement that reads, again and again
@@ -56,7 +60,10 @@ static Option options[] = {
 	{"count", "0", "produce, copy: so many records instead of a time; else how many are there"},
 	{"readers", "1", "consume: consumers"},
 	{"passes", "0", "consume: so many times through the topic instead of a time"},
-	{"threads", "1", "latency: producers"},
+	{"threads", "1", "latency: producers; commit: members"},
+	{"groups", "1", "idle: groups"},
+	{"members", "3", "join, idle, stall: members of a group"},
+	{"assignor", "cooperative-sticky", "stall: partition.assignment.strategy"},
 	{"rate", "1000", "rate: records a second"},
 	{"pace", "0", "copy: rows a second; 0: as fast as it goes"},
 	{"consumer", "1", "rate: 0 for none"},
@@ -169,6 +176,10 @@ static const struct
 	{"rate", rate},
 	{"fetch", fetch},
 	{"connections", connections},
+	{"commit", commit},
+	{"join", join},
+	{"idle", idle},
+	{"stall", stall},
 	{"transactions", sql_transactions},
 	{"copy", sql_copy},
 	{"query", sql_query},

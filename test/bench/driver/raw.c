@@ -1,7 +1,7 @@
 /*
  * raw.c
- *		Kafka requests of our own making, where librdkafka would do more than is to be measured:
- *		ApiVersions 0, Metadata 1 and Fetch 4, over plain sockets.
+ *		Kafka requests of our own making over plain sockets, where librdkafka would do more than is
+ *		to be measured; and Metadata 1, which several verbs ask.
  */
 #include <errno.h>
 #include <netdb.h>
@@ -9,6 +9,7 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -181,14 +182,19 @@ receive(int fd, char *data, size_t length)
 }
 
 void
-round_trip(int fd, Buffer *request, Buffer *answer)
+send_request(int fd, Buffer *request)
+{
+	if (send(fd, request->data, request->length, MSG_NOSIGNAL) != (ssize_t) request->length)
+		die("cannot send: %s", strerror(errno));
+}
+
+void
+receive_answer(int fd, Buffer *answer)
 {
 	char		prefix[4];
 	Buffer		length = {.data = prefix,.length = 4};
 	int64_t		n;
 
-	if (send(fd, request->data, request->length, MSG_NOSIGNAL) != (ssize_t) request->length)
-		die("cannot send: %s", strerror(errno));
 	receive(fd, prefix, sizeof prefix);
 	n = get_number(&length, 4);
 	if (n < 4 || n > MAX_ANSWER)
@@ -203,4 +209,22 @@ round_trip(int fd, Buffer *request, Buffer *answer)
 	receive(fd, answer->data, (size_t) n);
 	answer->length = (size_t) n;
 	answer->at = 0;
+}
+
+void
+round_trip(int fd, Buffer *request, Buffer *answer)
+{
+	send_request(fd, request);
+	receive_answer(fd, answer);
+}
+
+void
+files_raise(size_t n)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_max < (rlim_t) n + 64)
+		die("%zu connections need as many file descriptors: raise ulimit -n", n);
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
 }
