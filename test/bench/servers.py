@@ -204,7 +204,7 @@ class KafkaPg(Postgres):
     self.settings = tuple(args.set)
     if variant == 'connections':
       self.settings += tuple('kafka_pg.%s=%d' % (setting, CONNECTIONS) for setting in
-                             ('max_connections', 'max_connections_per_address'))
+                             ('max_connections', 'max_connections_per_address', 'max_groups'))
 
   def files(self, topic):
     (path,), = self.sql('SELECT pg_relation_filepath(("table")::oid) FROM kafka.topic WHERE name = %s',
