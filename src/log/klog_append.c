@@ -520,7 +520,7 @@ klog_append(Relation rel, KLogPartition *part, const KLogAppend *how, KLogBatch 
 	for (int i = 0; i < count; i++)
 		batches[i].lsn = lsn;
 	if (list)
-		klog_pending_add(part, batches[0].base_offset, lsn);
+		klog_pending_add(part, batches[0].base_offset, next_offset, lsn);
 	klog_state_appended(part, batches[0].base_offset, next_offset, bytes, lsn);
 	unlock_pages();
 	KSTOP("klog-append-after-insert");

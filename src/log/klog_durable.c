@@ -18,6 +18,7 @@
 #include "storage/proc.h"
 #include "utils/timestamp.h"
 
+#include "kstop.h"
 #include "log/klog_state.h"
 
 /* Raises *var to value; true when it was lower. */
@@ -237,6 +238,26 @@ klog_watermark_advance(KLogPartition *part)
 	return more;
 }
 
+/*
+ * All offsets below this one have been written before lsn.  If that is durable they are readable, as
+ * far as other transactions allow, when this returns.  Does not throw.
+ */
+void
+klog_watermark_reach(KLogPartition *part, uint64 generation, int64 offset, XLogRecPtr lsn)
+{
+	bool		mine;
+
+	if (lsn > klog_durable_lsn())
+		return;
+	SpinLockAcquire(&part->mutex);
+	mine = part->generation == generation;
+	if (mine)
+		part->durable_offset = Max(part->durable_offset, offset);
+	SpinLockRelease(&part->mutex);
+	if (mine && klog_watermark_advance(part))
+		klog_dirty_push(part);
+}
+
 /* Puts a partition on the list of those whose watermark waits for a flush. */
 void
 klog_dirty_push(KLogPartition *part)
@@ -300,6 +321,8 @@ klog_publish(void)
 	index = klog_shared->dirty_head;
 	klog_shared->dirty_head = KLOG_NO_INDEX;
 	SpinLockRelease(&klog_shared->mutex);
+	if (index != KLOG_NO_INDEX)
+		KSTOP("klog-publish-taken");
 	while (index != KLOG_NO_INDEX)
 	{
 		KLogPartition *part = &klog_partitions[index];

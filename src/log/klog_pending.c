@@ -24,6 +24,7 @@ typedef struct OwnPending
 	int			index;			/* in the pool */
 	int			level;			/* nesting level of the (sub)transaction */
 	TransactionId xid;
+	int64		end_offset;		/* after its last append */
 	bool		linked;
 } OwnPending;
 
@@ -107,7 +108,7 @@ klog_pending_reserve(KLogPartition *part, TransactionId xid)
 
 /* Links the reserved entry; from now on the watermark stays at or below first_offset. */
 void
-klog_pending_add(KLogPartition *part, int64 first_offset, XLogRecPtr lsn)
+klog_pending_add(KLogPartition *part, int64 first_offset, int64 end_offset, XLogRecPtr lsn)
 {
 	OwnPending *mine = NULL;
 	KLogPending *entry;
@@ -115,7 +116,10 @@ klog_pending_add(KLogPartition *part, int64 first_offset, XLogRecPtr lsn)
 	own_lsn = lsn;
 	for (int i = nown - 1; i >= 0; i--)
 	{
-		if (own[i].part == part && own[i].generation == part->generation && !own[i].linked)
+		if (own[i].part != part || own[i].generation != part->generation)
+			continue;
+		own[i].end_offset = end_offset;
+		if (!own[i].linked)
 			mine = &own[i];
 	}
 	if (mine == NULL)
@@ -206,12 +210,20 @@ end_transaction(XactEvent event, void *arg)
 		return;
 	for (int i = 0; i < nown; i++)
 		settle(&own[i], commit);
-	nown = 0;
 	if (commit && XactLastCommitEnd > klog_flushed_lsn() &&
 		XactLastCommitEnd > GetFlushRecPtr(NULL))
 		klog_request_flush(XactLastCommitEnd);
 	else
-		klog_publish();			/* who commits and then looks sees its records */
+		klog_publish();
+
+	/*
+	 * Who commits and then looks sees its records: also if another process is just publishing with
+	 * an older LSN, or others have appended behind them.
+	 */
+	for (int i = 0; i < nown && commit; i++)
+		klog_watermark_reach(own[i].part, own[i].generation, own[i].end_offset,
+							 XactLastCommitEnd);
+	nown = 0;
 	if (!commit)
 		klog_request_flush(own_lsn);	/* the watermark passes dead batches once durable */
 }

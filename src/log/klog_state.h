@@ -227,13 +227,16 @@ extern KLogResult klog_build_state(Relation rel, KLogPartition *part, bool stand
 
 /* klog_pending.c */
 extern void klog_pending_reserve(KLogPartition *part, TransactionId xid);
-extern void klog_pending_add(KLogPartition *part, int64 first_offset, XLogRecPtr lsn);
+extern void klog_pending_add(KLogPartition *part, int64 first_offset, int64 end_offset,
+							 XLogRecPtr lsn);
 extern bool klog_pending_running(KLogPartition *part, TransactionId xid);
 extern void klog_pending_drop(KLogPartition *part);
 extern void klog_pending_give(int list);
 
 /* klog_durable.c */
 extern bool klog_watermark_advance(KLogPartition *part);
+extern void klog_watermark_reach(KLogPartition *part, uint64 generation, int64 offset,
+								 XLogRecPtr lsn);
 extern void klog_dirty_push(KLogPartition *part);
 extern void klog_publish(void);
 extern void klog_wake_keeper(void);
