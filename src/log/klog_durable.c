@@ -239,8 +239,8 @@ klog_watermark_advance(KLogPartition *part)
 }
 
 /*
- * All offsets below this one have been written before lsn.  If that is durable they are readable, as
- * far as other transactions allow, when this returns.  Does not throw.
+ * All offsets below this one have been written before lsn.  If that is durable they are readable,
+ * as far as other transactions allow, when this returns.  Does not throw.
  */
 void
 klog_watermark_reach(KLogPartition *part, uint64 generation, int64 offset, XLogRecPtr lsn)
