@@ -135,7 +135,9 @@ build/fuzz/fuzz_%: build/fuzz/test/fuzz/fuzz_%.o build/fuzz/ours.a build/fuzz/fa
 	$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer $(FUZZ_LDFLAGS) -o $@ $< -Wl,--start-group \
 		build/fuzz/fake.a build/fuzz/ours.a -Wl,--end-group $(TEST_LIBS) -lpgcommon -lpgport -lm
 
--include $(FUZZ_OBJS:.o=.d) $(FUZZ_FAKE:.o=.d)
+FUZZ_MAIN = $(FUZZ_PROGRAMS:build/fuzz/%=build/fuzz/test/fuzz/%.o)
 
-.SECONDARY: $(FUZZ_PROGRAMS:build/fuzz/%=build/fuzz/test/fuzz/%.o)
+-include $(FUZZ_OBJS:.o=.d) $(FUZZ_FAKE:.o=.d) $(FUZZ_MAIN:.o=.d)
+
+.SECONDARY: $(FUZZ_MAIN)
 .PHONY: generated unit-programs client-programs fuzz-programs
