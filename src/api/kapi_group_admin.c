@@ -44,21 +44,17 @@ list_one(const KListGroupsRequest * body, KStr id, const KGroupSummary * summary
 	item->group_type = kapi_kstr(kgroup_type_name(summary->type));
 }
 
-/* False: somebody has a lock. */
-static bool
+static void
 list_members(const KListGroupsRequest * body, KListGroupsResponse * resp)
 {
 	for (int i = 0; i < kcoord_capacity(); i++)
 	{
 		KCoordSlot *slot;
-		KCoordLock	lock = kcoord_lock_number(i, &slot);
 		KGroupSummary summary;
 		const uint8 *image;
 		size_t		len;
 
-		if (lock == KCOORD_BUSY)
-			return false;
-		if (lock == KCOORD_NO_GROUP)
+		if (kcoord_lock_number_wait(i, &slot) != KCOORD_LOCKED)
 			continue;
 		image = kcoord_image(slot, &len);
 		if (image != NULL && kgroup_image_summary(image, len, &summary) &&
@@ -66,28 +62,25 @@ list_members(const KListGroupsRequest * body, KListGroupsResponse * resp)
 			list_one(body, kcoord_id(slot), &summary, resp);
 		kcoord_unlock(slot);
 	}
-	return true;
 }
 
-/* Has the group members, or rows of its own?  It is in shared memory then.  False: busy. */
+/* Has the group members, or rows of its own?  It is in shared memory then. */
 static bool
-has_image(KStr id, bool *has)
+has_image(KStr id)
 {
 	KCoordSlot *slot;
-	KCoordLock	lock = kcoord_lock(id, false, &slot);
 	KGroupSummary summary;
+	const uint8 *image;
+	size_t		len;
+	bool		has;
 
-	*has = false;
-	if (lock == KCOORD_LOCKED)
-	{
-		size_t		len;
-		const uint8 *image = kcoord_image(slot, &len);
-
-		*has = image != NULL && kgroup_image_summary(image, len, &summary) &&
-			summary.type != KGROUP_NONE;
-		kcoord_unlock(slot);
-	}
-	return lock != KCOORD_BUSY;
+	if (kcoord_lock_wait(id, &slot) != KCOORD_LOCKED)
+		return false;
+	image = kcoord_image(slot, &len);
+	has = image != NULL && kgroup_image_summary(image, len, &summary) &&
+		summary.type != KGROUP_NONE;
+	kcoord_unlock(slot);
+	return has;
 }
 
 void
@@ -100,7 +93,6 @@ kapi_list_groups(KRequest * req)
 	KCoordTable table;
 	KStr	   *ids;
 	bool		busy;
-	bool		ok;
 	int			n;
 
 	if (!kapi_group_ready())
@@ -123,19 +115,13 @@ kapi_list_groups(KRequest * req)
 	resp.groups.items = kapi_items(&kmsg_list_groups_response,
 								   offsetof(KListGroupsResponse, groups),
 								   kcoord_capacity() + n, NULL);
-	ok = list_members(body, &resp);
-	for (int i = 0; ok && i < n; i++)
+	list_members(body, &resp);
+	for (int i = 0; i < n; i++)
 	{
-		bool		has;
-
-		ok = has_image(ids[i], &has);
-		if (ok && !has)
+		if (!has_image(ids[i]))
 			list_one(body, ids[i], &simple, &resp);
 	}
-	if (ok)
-		kapi_answer(req, &resp);
-	else
-		kapi_group_retry(req, attempt, kapi_list_groups);
+	kapi_answer(req, &resp);
 }
 
 /* ------------------------------------------------------------------------

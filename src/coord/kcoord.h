@@ -108,6 +108,7 @@ extern bool kcoord_unchanged(const KCoordStamp *stamp);
 /* The same by number, 0 <= i < kcoord_capacity(); KCOORD_NO_GROUP: no group there. */
 extern int	kcoord_capacity(void);
 extern KCoordLock kcoord_lock_number(int i, KCoordSlot **slot);
+extern KCoordLock kcoord_lock_number_wait(int i, KCoordSlot **slot);	/* as kcoord_lock_wait() */
 extern int	kcoord_number(const KCoordSlot *slot);
 
 /* Of a locked group. */

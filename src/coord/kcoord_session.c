@@ -64,14 +64,11 @@ static int
 count_members(KStr group_id)
 {
 	KCoordSlot *slot;
-	KCoordLock	lock;
 	KGroupSummary summary = {.type = KGROUP_NONE};
 	size_t		len;
 	const uint8 *image;
 
-	while ((lock = kcoord_lock(group_id, false, &slot)) == KCOORD_BUSY)
-		pause_ms(1);
-	if (lock != KCOORD_LOCKED)
+	if (kcoord_lock_wait(group_id, &slot) != KCOORD_LOCKED)
 		return 0;
 	image = kcoord_image(slot, &len);
 	if (image == NULL || !kgroup_image_summary(image, len, &summary))
@@ -140,14 +137,11 @@ uint8 *
 kcoord_session_copy(int i, KStr *group_id, size_t *len)
 {
 	KCoordSlot *slot;
-	KCoordLock	lock;
 	uint8	   *copy = NULL;
 	const uint8 *image;
 	KStr		id;
 
-	while ((lock = kcoord_lock_number(i, &slot)) == KCOORD_BUSY)
-		pause_ms(1);
-	if (lock != KCOORD_LOCKED)
+	if (kcoord_lock_number_wait(i, &slot) != KCOORD_LOCKED)
 		return NULL;
 	image = kcoord_image(slot, len);
 	if (image != NULL)

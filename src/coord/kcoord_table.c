@@ -528,6 +528,20 @@ kcoord_lock_number(int i, KCoordSlot **slot)
 	return KCOORD_NO_GROUP;
 }
 
+KCoordLock
+kcoord_lock_number_wait(int i, KCoordSlot **slot)
+{
+	KCoordLock	lock = kcoord_lock_number(i, slot);
+
+	if (lock != KCOORD_BUSY)
+		return lock;
+	LWLockAcquire(&slots[i].lock, LW_EXCLUSIVE);
+	if (slots[i].used)
+		return KCOORD_LOCKED;
+	LWLockRelease(&slots[i].lock);
+	return KCOORD_NO_GROUP;
+}
+
 KCoordStamp
 kcoord_stamp(const KCoordSlot *slot)
 {

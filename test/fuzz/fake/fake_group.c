@@ -217,6 +217,18 @@ kcoord_lock_number(int i, KCoordSlot **slot)
 	return slots[i].used ? lock(&slots[i]) : KCOORD_NO_GROUP;
 }
 
+KCoordLock
+kcoord_lock_number_wait(int i, KCoordSlot **slot)
+{
+	*slot = &slots[i];
+	if (!slots[i].used)
+		return KCOORD_NO_GROUP;
+	if (slots[i].locked)
+		fake_fail("a wait for our own lock");
+	slots[i].locked = true;
+	return KCOORD_LOCKED;
+}
+
 void
 kcoord_unlock(KCoordSlot *slot)
 {
