@@ -102,6 +102,8 @@ flavour(Random *r, Pool *pool, const KMsgDesc *desc, int version, void *msg)
 	static const char *const configs[] = {"cleanup.policy", "retention.ms", "segment.bytes",
 	"compression.type", "min.insync.replicas", "max.message.bytes", "nonsense"};
 	static const char *const values[] = {"delete", "1", "zstd", "1048576", "-1", "", "x"};
+	static const char *const groups[] = {"g", "g", "h", ""};
+	static const char *const members[] = {"m", "n", "o", ""};
 	static const int32 small[] = {-1, 0, 1, 2, 3, 6, 19, 20, 1999, 2000, -2, 0x7FFFFFFF};
 
 	for (int i = 0; i < desc->nfields; i++)
@@ -144,7 +146,14 @@ flavour(Random *r, Pool *pool, const KMsgDesc *desc, int version, void *msg)
 					}
 					else if (named(f, "value"))
 						*text = random_pick(r, values, lengthof(values));
-					else if (named(f, "transactional_id") && random_below(r, 4))
+					else if (named(f, "group_id group_ids groups groups_names"))
+						*text = random_pick(r, groups, lengthof(groups));
+					else if (named(f, "member_id"))
+						*text = random_pick(r, members, lengthof(members));
+					else if (named(f, "protocol_type"))
+						*text = KSTR("consumer");
+					else if (named(f, "transactional_id group_instance_id instance_id rack_id") &&
+							 random_below(r, 4))
 						*text = KSTR_NULL;
 					break;
 				case KF_UUID:
@@ -183,12 +192,60 @@ flavour(Random *r, Pool *pool, const KMsgDesc *desc, int version, void *msg)
 	}
 }
 
+/* A member of the consumer protocol as it mostly is: it joins, or goes on, and so on. */
+static void
+flavour_heartbeat(Random *r, Pool *pool, KConsumerGroupHeartbeatRequest *msg)
+{
+	static const char *const patterns[] = {"a|wide", ".*", "(", "[a-w]+", "(?i)A", "", "w{2,3}.*"};
+	static const char *const assignors[] = {"uniform", "range", "x"};
+	static const int32 epochs[] = {0, 0, 0, 1, 2, 3, -1, -2};
+	KStr	   *names = pool_alloc(pool, 2 * sizeof(KStr));
+
+	msg->member_epoch = epochs[random_below(r, lengthof(epochs))];
+	msg->rebalance_timeout_ms = msg->member_epoch == 0 || random_below(r, 4) == 0 ? 1000 : -1;
+	msg->server_assignor = random_below(r, 3) ? KSTR_NULL :
+		random_pick(r, assignors, lengthof(assignors));
+	msg->subscribed_topic_regex = random_below(r, 2) ? KSTR_NULL :
+		random_pick(r, patterns, lengthof(patterns));
+	names[0] = KSTR("a");
+	names[1] = KSTR("wide");
+	msg->subscribed_topic_names = (KStrArray)
+	{
+		names, random_below(r, 4) - 1
+	};
+	if (msg->subscribed_topic_names.count > 2)
+		msg->subscribed_topic_names.count = 2;
+	if (msg->member_epoch == 0)
+		msg->topic_partitions.count = 0;
+	else if (random_below(r, 2))
+		msg->topic_partitions.count = -1;
+}
+
+static const KApiEntry *
+random_api(Random *r)
+{
+	static const KApiKey groups[] = {
+		KAPI_JOIN_GROUP, KAPI_SYNC_GROUP, KAPI_HEARTBEAT, KAPI_LEAVE_GROUP, KAPI_OFFSET_COMMIT,
+		KAPI_OFFSET_FETCH, KAPI_CONSUMER_GROUP_HEARTBEAT, KAPI_CONSUMER_GROUP_HEARTBEAT,
+		KAPI_CONSUMER_GROUP_HEARTBEAT, KAPI_CONSUMER_GROUP_DESCRIBE
+	};
+
+	switch (random_below(r, 3))
+	{
+		case 0:
+			return &kapi_table[random_below(r, 3)];
+		case 1:
+			return kapi_entry(groups[random_below(r, lengthof(groups))]);
+		default:
+			return &kapi_table[random_below(r, kapi_table_size)];
+	}
+}
+
 /* A whole frame with its length, in the pool's memory. */
 static KBytes
 random_request(Random *r, Pool *pool)
 {
-	const KApiEntry *entry = &kapi_table[random_below(r, 3) ? random_below(r, 3) :
-										 random_below(r, kapi_table_size)];
+	const KApiEntry *entry = random_api(r);
 	const KApiInfo *api = kapi_info(entry->key);
 	int			version = api->versions.first +
 		random_below(r, api->versions.last - api->versions.first + 1);
@@ -199,6 +256,8 @@ random_request(Random *r, Pool *pool)
 
 	random_message(r, pool, api->request, version, msg);
 	flavour(r, pool, api->request, version, msg);
+	if (entry->key == KAPI_CONSUMER_GROUP_HEARTBEAT && random_below(r, 8))
+		flavour_heartbeat(r, pool, msg);
 	kmsg_writer_init(&w, 0, heap_resize, NULL);
 	if (kmsg_request_encode(api, version, (int32_t) random_bits(r), KSTR("fuzz"), msg, &w, &err))
 	{
