@@ -546,8 +546,7 @@ kapi_join_group_fail(KRequest * req, int16 error)
 	resp.error_code = error;
 	resp.generation_id = -1;
 	resp.member_id = body->member_id;
-	if (req->version < 7)
-		resp.protocol_name = kapi_kstr("");
+	resp.protocol_name = req->version < 7 ? kapi_kstr("") : KSTR_NULL;
 	kapi_answer(req, &resp);
 }
 

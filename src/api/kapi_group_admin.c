@@ -209,7 +209,7 @@ kapi_describe_groups(KRequest * req)
 	{
 		KDescribeGroupsResponseGroup *out = &resp.groups.items[i];
 		KStr		id = body->groups.items[i];
-		int16		error = id.len == 0 ? KERR_INVALID_GROUP_ID : kapi_group_check(id);
+		int16		error = kapi_group_check(id);
 		KGroupWork	work;
 		KCoordSlot *slot;
 		KGroup	   *g;
@@ -233,7 +233,7 @@ kapi_describe_groups(KRequest * req)
 			out->group_id = id;
 			out->error_code = KERR_COORDINATOR_NOT_AVAILABLE;
 		}
-		if (body->include_authorized_operations)
+		if (body->include_authorized_operations && out->error_code == KERR_NONE)
 			out->authorized_operations = KAPI_GROUP_OPERATIONS;
 	}
 	kapi_answer(req, &resp);
@@ -258,17 +258,24 @@ static void
 answer_deletion(KRequest * req, const KCommitPart * parts, int16 error)
 {
 	const		KDeleteGroupsRequest *body = req->body;
+	int32		n = Max(body->groups_names.count, 0);
+	int32	   *first = palloc_extended((n + 1) * sizeof(int32), MCXT_ALLOC_HUGE);
 	KDeleteGroupsResponse resp;
 
 	kmsg_init(&kmsg_delete_groups_response, &resp);
-	resp.results.count = body->groups_names.count;
 	resp.results.items = kapi_items(&kmsg_delete_groups_response,
-									offsetof(KDeleteGroupsResponse, results),
-									resp.results.count, NULL);
-	for (int32 i = 0; i < resp.results.count; i++)
+									offsetof(KDeleteGroupsResponse, results), n, NULL);
+	kapi_find_first(body->groups_names.items, n, first);
+	for (int32 i = 0; i < n; i++)
 	{
-		resp.results.items[i].group_id = body->groups_names.items[i];
-		resp.results.items[i].error_code = parts != NULL ? parts[i].error : error;
+		KDeleteGroupsResponseResult *out;
+
+		/* each group once, as in Kafka */
+		if (first[i] != i)
+			continue;
+		out = &resp.results.items[resp.results.count++];
+		out->group_id = body->groups_names.items[i];
+		out->error_code = parts != NULL ? parts[i].error : error;
 	}
 	kapi_answer(req, &resp);
 }
@@ -347,8 +354,7 @@ delete_group(KCommitPart * part, KCoordVersion * rows_version)
 	KGroup	   *g;
 
 	part->op = KCOMMIT_DELETE_ALL;
-	part->error = part->group_id.len == 0 ? KERR_INVALID_GROUP_ID :
-		kapi_group_check(part->group_id);
+	part->error = kapi_group_check(part->group_id);
 	if (part->error != KERR_NONE)
 		return true;
 	if (!kapi_group_work(&work))
@@ -497,6 +503,10 @@ check_offsets(KRequest * req, KGroup * g, KCommit * commit)
 			part->op = KCOMMIT_DELETE;
 			part->group_id = body->group_id;
 			part->error = error;
+			if (topic != NULL && error != KERR_TOPIC_AUTHORIZATION_FAILED &&
+				(from->partitions.items[p].partition_index < 0 ||
+				 from->partitions.items[p].partition_index >= topic->partitions))
+				part->error = KERR_UNKNOWN_TOPIC_OR_PARTITION;
 			if (topic != NULL)
 				part->offset.topic_id = kapi_uuid(&topic->id);
 			part->offset.partition = from->partitions.items[p].partition_index;

@@ -54,15 +54,17 @@ answer_commit(KRequest * req, int16 error, const KCommitPart * parts)
 	int32		k = 0;
 
 	kmsg_init(&kmsg_offset_commit_response, &resp);
-	resp.topics.count = body->topics.count;
 	resp.topics.items = kapi_items(&kmsg_offset_commit_response,
-								   offsetof(KOffsetCommitResponse, topics), resp.topics.count,
+								   offsetof(KOffsetCommitResponse, topics), body->topics.count,
 								   NULL);
 	for (int32 t = 0; t < body->topics.count; t++)
 	{
 		const		KOffsetCommitRequestTopic *from = &body->topics.items[t];
-		KOffsetCommitResponseTopic *to = &resp.topics.items[t];
+		KOffsetCommitResponseTopic *to;
 
+		if (from->partitions.count <= 0)
+			continue;
+		to = &resp.topics.items[resp.topics.count++];
 		to->name = from->name;
 		to->topic_id = from->topic_id;
 		to->partitions.count = from->partitions.count;

@@ -246,7 +246,8 @@ void
 kg_reset(KGroup *g, KGroupType type)
 {
 	g->type = type;
-	g->generation = 0;
+	/* a member of the consumer protocol that has epoch 0 would have to join again */
+	g->generation = type == KGROUP_CONSUMER ? 1 : 0;
 	g->state = KGROUP_EMPTY;
 	g->previous_state = KGROUP_DEAD;
 	g->state_since = g->env->wall_ms;
@@ -257,7 +258,7 @@ kg_reset(KGroup *g, KGroupType type)
 	g->join_deadline = KG_NEVER;
 	g->sync_deadline = KG_NEVER;
 	g->npending = 0;
-	g->assignment_epoch = 0;
+	g->assignment_epoch = g->generation;
 	g->assignment_time = 0;
 	g->metadata_hash = 0;
 	g->topics_version = 0;

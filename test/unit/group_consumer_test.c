@@ -12,6 +12,12 @@ static World *w = &world;
 
 /* ---- requests in one line ---- */
 
+/*
+ * A group has this epoch before it has a member: what follows counts from there.  Groups that were
+ * classic ones count on from their generation.
+ */
+static int	first_epoch = 1;
+
 typedef struct Beat
 {
 	const char *member;
@@ -66,7 +72,7 @@ beat_as(Beat b)
 	kmsg_init(&kmsg_consumer_group_heartbeat_request, &request);
 	request.group_id = KSTR("g");
 	request.member_id = str(b.member ? b.member : "");
-	request.member_epoch = b.epoch;
+	request.member_epoch = b.epoch > 0 ? b.epoch + first_epoch : b.epoch;
 	request.instance_id = str(b.instance);
 	request.rack_id = str(b.rack);
 	request.server_assignor = str(b.assignor);
@@ -128,7 +134,8 @@ got(int64_t number)
 		return "no answer";
 	if (response->error_code != 0)
 		return kerr_name(response->error_code);
-	out += sprintf(out, "%d", response->member_epoch);
+	out += sprintf(out, "%d", response->member_epoch > 0 ? response->member_epoch - first_epoch :
+				   response->member_epoch);
 	if (response->assignment == NULL)
 		return buffer;
 	out += sprintf(out, " [");
@@ -248,6 +255,7 @@ static void
 begin(const char *name)
 {
 	note("%s", name);
+	first_epoch = 1;
 	world_init(w, 815);
 	w->env.config.assignment_interval_ms = 0;
 	w->env.config.initial_delay_ms = 0;
@@ -313,7 +321,7 @@ test_heartbeat(void)
 	is_str(got(BEAT("a",.epoch = 2)), "2", "within its session");
 	world_pass(w, 45000);
 	is_state(KGROUP_EMPTY, "and no longer");
-	is_int(world_summary(w).generation, 3, "an epoch more");
+	is_int(world_summary(w).generation, 4, "an epoch more");
 	is_str(got(BEAT("a",.epoch = 2)), "UNKNOWN_MEMBER_ID", "it is told so");
 	is_int(w->nrows, 1, "and has no row any more");
 	end();
@@ -466,8 +474,8 @@ test_durable(void)
 	ok(kgroup_consumer_describe(world_open(w), &out), "describe");
 	is_str(text(out.group_state), "Stable", "state");
 	is_str(text(out.assignor_name), "uniform", "assignor");
-	is_int(out.group_epoch, 2, "group epoch");
-	is_int(out.assignment_epoch, 2, "assignment epoch");
+	is_int(out.group_epoch, 3, "group epoch");
+	is_int(out.assignment_epoch, 3, "assignment epoch");
 	is_int(out.members.count, 2, "members");
 	for (int i = 0; i < 2; i++)
 	{
@@ -477,7 +485,7 @@ test_durable(void)
 		is_str(text(member->rack_id), a ? "r" : NULL, "rack");
 		is_str(text(member->instance_id), a ? NULL : "i", "instance");
 		is_str(text(member->subscribed_topic_regex), a ? "" : "t.*", "pattern");
-		is_int(member->member_epoch, 2, "epoch");
+		is_int(member->member_epoch, 3, "epoch");
 		is_int(member->member_type, 1, "type");
 		is_str(text(member->client_host), "/127.0.0.1", "host");
 		is_int(member->assignment.topic_partitions.count, 1, "assignment");
@@ -509,7 +517,7 @@ test_durable(void)
 static void
 test_offsets(void)
 {
-	KOffsetCommitter c = {.member_id = KSTR("a"),.instance_id = KSTR_NULL,.generation = 2,
+	KOffsetCommitter c = {.member_id = KSTR("a"),.instance_id = KSTR_NULL,.generation = 3,
 	.api_version = 9};
 	int16_t		error;
 	bool		by_partition;
@@ -527,19 +535,19 @@ test_offsets(void)
 	CHECK(KERR_NONE, "of the member's epoch");
 	ok(!by_partition, "  of any partition");
 	ok(koffset_image_commit(w->image, w->image_len, w->now, &c), "  without opening the group");
-	c.generation = 3;
+	c.generation = 4;
 	CHECK(KERR_STALE_MEMBER_EPOCH, "of one to come");
 	c.transactional = true;
 	CHECK(KERR_ILLEGAL_GENERATION, "  in a transaction");
 	c.transactional = false;
-	c.generation = 1;
+	c.generation = 2;
 	CHECK(KERR_NONE, "of an older one");
 	ok(by_partition, "  the partition counts");
 	is_int(koffset_check_partition(g, &c, &w->topics[0].id, 0), KERR_NONE, "  had since then");
 	is_int(koffset_check_partition(g, &c, &w->topics[0].id, 3), KERR_STALE_MEMBER_EPOCH,
 		   "  not had any more");
 	ok(!koffset_image_commit(w->image, w->image_len, w->now, &c), "  opens the group");
-	c.generation = 2;
+	c.generation = 3;
 	c.api_version = 8;
 	CHECK(KERR_UNSUPPORTED_VERSION, "of an old client");
 	c.api_version = 9;
@@ -553,8 +561,8 @@ test_offsets(void)
 	c.transactional = false;
 
 	is_int(koffset_check_fetch(g, KSTR_NULL, -1), KERR_NONE, "fetch, as nobody");
-	is_int(koffset_check_fetch(g, KSTR("a"), 2), KERR_NONE, "  as a member");
-	is_int(koffset_check_fetch(g, KSTR("a"), 1), KERR_STALE_MEMBER_EPOCH, "  of an old epoch");
+	is_int(koffset_check_fetch(g, KSTR("a"), 3), KERR_NONE, "  as a member");
+	is_int(koffset_check_fetch(g, KSTR("a"), 2), KERR_STALE_MEMBER_EPOCH, "  of an old epoch");
 	is_int(koffset_check_fetch(g, KSTR("x"), 1), KERR_UNKNOWN_MEMBER_ID, "  as a stranger");
 	ok(!koffset_expired(g, KSTR("t"), 0, -1, 1), "what is read does not expire");
 	ok(koffset_expired(g, KSTR("u"), 0, -1, 1), "what is not read does");
@@ -574,7 +582,7 @@ test_at_rest(void)
 	kmsg_init(&kmsg_consumer_group_heartbeat_request, &request);
 	request.member_id = KSTR("a");
 	request.instance_id = KSTR("i");
-	request.member_epoch = 1;
+	request.member_epoch = 2;
 #define AT_REST	\
 	kgroup_image_consumer_heartbeat(&w->env, w->image, w->image_len, w->now, &request)
 	for (int i = 0; i < 3; i++)
@@ -586,9 +594,9 @@ test_at_rest(void)
 	request.rebalance_timeout_ms = 5;
 	ok(!AT_REST, "not if it says something");
 	request.rebalance_timeout_ms = -1;
-	request.member_epoch = 2;
+	request.member_epoch = 3;
 	ok(!AT_REST, "not with another epoch");
-	request.member_epoch = 1;
+	request.member_epoch = 2;
 	world_topic(w, "x", 1);
 	ok(!AT_REST, "not when topics have changed");
 	BEAT("a",.epoch = 1);
@@ -606,6 +614,7 @@ classic_group(char *id)
 	"\xff\xff\xff\xff";
 	int64_t		number = join_as("", NULL, subscribes_t, sizeof(subscribes_t) - 1, 3);
 
+	first_epoch = 0;
 	world_pass(w, 0);
 	strcpy(id, text(joined(number)->member_id));
 	sync_as(id, 1, id, two, sizeof(two) - 1);
@@ -696,6 +705,7 @@ test_upgrade(void)
 	end();
 
 	begin("an upgrade answers who waits");
+	first_epoch = 0;
 	classic_group(id);
 	join_as("", NULL, subscribes_t, sizeof(subscribes_t) - 1, 3);
 	is_state(KGROUP_PREPARING_REBALANCE, "somebody waits");
@@ -745,7 +755,7 @@ test_downgrade(void)
 	is_int(world_summary(w).type, KGROUP_CLASSIC, "an empty group becomes what is wanted");
 	leave_as(text(joined(number) ? joined(number)->member_id : KSTR("")), NULL);
 	world_pass(w, 400000);
-	is_str(got(BEAT("a",.topics = "t")), "1 [t:0,1,2,3]", "and back");
+	is_str(got(BEAT("a",.topics = "t")), "2 [t:0,1,2,3]", "and back");
 	is_int(w->nrows, 2, "two rows");
 	end();
 

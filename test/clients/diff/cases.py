@@ -8,6 +8,8 @@ import gzip
 
 from kwire import APIS, batch, now_ms, record
 
+import groups
+
 # All of it new: Kafka begins a segment where times jump, and a read ends with a segment.
 NOW = now_ms() - 10000
 ID = 'ID:diff-one'
@@ -93,7 +95,7 @@ GOOD = {'Fetch': fetch, 'Produce': produce, 'ListOffsets': list_offsets, 'Metada
         'OffsetForLeaderEpoch': offset_for_leader_epoch,
         'DescribeTopicPartitions': describe_topic_partitions, 'ApiVersions': api_versions,
         'DescribeCluster': describe_cluster, 'InitProducerId': init_producer_id,
-        'DescribeConfigs': describe_configs, 'FindCoordinator': find_coordinator}
+        'DescribeConfigs': describe_configs, 'FindCoordinator': find_coordinator, **groups.GOOD}
 
 INTS = {'int8': 7, 'int16': 15, 'int32': 31, 'int64': 63}
 
