@@ -95,13 +95,13 @@ def brokers():
     """The pids of broker processes; none while the server is down."""
     try:
         connection = psycopg2.connect('')
+        cursor = connection.cursor()
+        cursor.execute("SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'kafka broker%'")
+        pids = [pid for pid, in cursor]
+        connection.close()
+        return pids
     except psycopg2.OperationalError:
         return []
-    cursor = connection.cursor()
-    cursor.execute("SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'kafka broker%'")
-    pids = [pid for pid, in cursor]
-    connection.close()
-    return pids
 
 
 def kill_a_broker():
