@@ -7,6 +7,8 @@ import signal
 import struct
 import uuid
 
+import psycopg2
+
 from kmember import Member, client_of, sql, subscription
 from ktap import *
 
@@ -293,7 +295,7 @@ def hard_patterns():
 
 
 def wait_for(condition):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.1)
     return condition()
@@ -329,6 +331,16 @@ def rights():
         m.leave()
 
 
+def restarted(pid):
+    """Are there brokers, but not this one?  The crash may meet the question."""
+    try:
+        found = [p for p, in sql("SELECT pid FROM pg_stat_activity "
+                                 "WHERE backend_type LIKE 'kafka broker%%'")]
+    except psycopg2.OperationalError:
+        return False
+    return len(found) == 3 and pid not in found
+
+
 def restart():
     """A broker process is killed, and so the server restarts: the members go on."""
     group = fresh('group')
@@ -343,7 +355,7 @@ def restart():
     same(commit(members[0], name, members[0].epoch), 'NONE', 'a commit')
     pid = sql("SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'kafka broker%%'")[0][0]
     os.kill(pid, signal.SIGKILL)
-    time.sleep(0.5)
+    ok(wait_for(lambda: restarted(pid)), 'the server has restarted')
     deadline = time.monotonic() + 60
     for i, m in enumerate(members):
         while True:
