@@ -498,6 +498,7 @@ klog_append(Relation rel, KLogPartition *part, const KLogAppend *how, KLogBatch 
 	lock_pages(rel, part);
 	KSTOP("klog-append-before-insert");
 	lsn = carry_out(part, &xlrec);
+	KSTOP("klog-append-inserted");
 
 	/* from here on nothing throws: the batches exist */
 	if (tail_block == InvalidBlockNumber)

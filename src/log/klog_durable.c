@@ -254,8 +254,27 @@ klog_watermark_reach(KLogPartition *part, uint64 generation, int64 offset, XLogR
 	if (mine)
 		part->durable_offset = Max(part->durable_offset, offset);
 	SpinLockRelease(&part->mutex);
-	if (mine && klog_watermark_advance(part))
+	if (mine)
+		klog_watermark_follow(part);
+}
+
+/*
+ * Moves the watermark as far as it goes, and has it moved on when more is durable.  Who makes it so
+ * raises the durable LSN first and then takes the list: if that was before we were on it, we see
+ * the LSN, and look again ourselves.  Otherwise the watermark would stay until somebody writes.
+ */
+void
+klog_watermark_follow(KLogPartition *part)
+{
+	XLogRecPtr	durable;
+
+	do
+	{
+		durable = klog_durable_lsn();
+		if (!klog_watermark_advance(part))
+			return;
 		klog_dirty_push(part);
+	} while (klog_durable_lsn() != durable);
 }
 
 /* Puts a partition on the list of those whose watermark waits for a flush. */
@@ -332,8 +351,7 @@ klog_publish(void)
 		SpinLockAcquire(&part->mutex);
 		part->dirty = false;
 		SpinLockRelease(&part->mutex);
-		if (klog_watermark_advance(part))
-			klog_dirty_push(part);
+		klog_watermark_follow(part);
 	}
 	klog_wake_brokers(pg_atomic_exchange_u64(&klog_shared->wants_durable, 0));
 }

@@ -450,6 +450,9 @@ klog_state_appended(KLogPartition *part, int64 first_offset, int64 next_offset, 
 		(part->total_bytes - part->marked_bytes > KLOG_MARK_BYTES || klog_has_grown(part));
 	SpinLockRelease(&part->mutex);
 	klog_dirty_push(part);
+	/* others' flush may have overtaken us since the WAL record was written */
+	if (lsn <= klog_durable_lsn())
+		klog_watermark_follow(part);
 	if (queue)
 		klog_keeper_queue(part, false);
 }

@@ -235,6 +235,7 @@ extern void klog_pending_give(int list);
 
 /* klog_durable.c */
 extern bool klog_watermark_advance(KLogPartition *part);
+extern void klog_watermark_follow(KLogPartition *part);
 extern void klog_watermark_reach(KLogPartition *part, uint64 generation, int64 offset,
 								 XLogRecPtr lsn);
 extern void klog_dirty_push(KLogPartition *part);

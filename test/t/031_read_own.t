@@ -1,8 +1,11 @@
-# Who commits and then looks sees its records, whatever others are just doing.
+# Who commits and then looks sees its records, whatever others are just doing; and the high
+# watermark is never left behind.
 use strict;
 use warnings;
 
+use IPC::Run ();
 use KafkaPg;
+use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = KafkaPg->broker('main');
@@ -44,4 +47,22 @@ $other->quit;
 is($node->safe_psql('postgres', q{SELECT kafka_test.stop_release('klog-publish-taken')}), 't',
 	'released');
 is(seen(q{SELECT 1 WHERE false}), 'one,two,three,five,six,x,x,x', 'all of it');
+
+# A broker has written its WAL record, and others' flush overtakes it before it says so.
+$node->safe_psql('postgres', q{SELECT kafka.create_topic('overtaken')});
+$node->safe_psql('postgres', q{SELECT kafka_test.stop_arm('klog-append-inserted', 'wait')});
+my $line = $node->basedir . '/line';
+append_to_file($line, "late\n");
+my $kcat = IPC::Run::start(
+	[ 'kcat', '-b', $node->bootstrap, '-P', '-t', 'overtaken', '-X', 'acks=all', '-l', $line ],
+	'>', \my $out, '2>', \my $err);
+is($node->safe_psql('postgres', q{SELECT kafka_test.stop_await('klog-append-inserted')}), 't',
+	'a broker stands behind its WAL record');
+$node->safe_psql('postgres', q{SELECT kafka_test.stop_arm('klog-append-inserted', 'wait', 1000)});
+$node->safe_psql('postgres', q{SELECT kafka.produce('t', 'overtakes')});
+$node->safe_psql('postgres', q{SELECT kafka_test.stop_release('klog-append-inserted')});
+ok($kcat->finish, 'and answers') or diag($err);
+ok($node->poll_query_until('postgres',
+	q{SELECT high_watermark = 1 FROM kafka.partitions WHERE topic = 'overtaken'}),
+	'what is acknowledged can be read');
 KafkaPg::done();
