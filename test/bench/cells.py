@@ -39,7 +39,7 @@ class Cell:
   sql: dict = None            # system: statement
   systems: tuple = ALL        # which take turns: rows of the table
   servers: tuple = ALL        # what runs meanwhile
-  variant: str = ''           # how the servers are set up: '', 'slow disk', 'connections'
+  variant: str = ''           # how the servers are set up; servers.py knows them
   bases: tuple = BOTH         # systems that the result is divided by
   goals: tuple = ()
   least_seconds: float = 0    # of a turn, whatever --seconds says
@@ -155,6 +155,13 @@ CELLS = {
                        'stall', {'size': 100, 'partitions': 64, 'members': 20, 'rate': 1000},
                        systems=PLAIN, least_seconds=6,
                        goals=(at_most(1.0, 'kafka', 'e2e_max_us'),)),
+  'rebalance-20-consumer': Cell('wire', 'e2e_max_us', 'us', 'less',
+                                ('e2e_p99_us', 'e2e_p50_us', 'again'), 'stall-consumer',
+                                {'size': 100, 'partitions': 64, 'members': 20, 'rate': 1000,
+                                 'warmup': 3},
+                                systems=PLAIN, servers=PLAIN, variant='fast heartbeats',
+                                bases=('kafka',), least_seconds=6,
+                                goals=(at_most(1.0, 'kafka', 'e2e_max_us'),)),
   'idle-groups': Cell('idle', 'cpu_percent', '%', 'less', ('heartbeat_p50_us', 'heartbeat_p99_us'),
                       options={'groups': 1000, 'members': 3}, systems=PLAIN, servers=PLAIN,
                       variant='connections', bases=('kafka',), least_seconds=6,

@@ -13,6 +13,7 @@ TICK = os.sysconf('SC_CLK_TCK')
 SHIM = os.path.join(TOP, 'build/bench/slowdisk.so')
 SLOWDISK = '2000,3000'      # microseconds that a flush takes longer
 CONNECTIONS = 10100         # room for those of the cell and a few more
+HEARTBEAT_MS = 500          # of members of the consumer protocol, whom the server tells it
 
 
 def command(*words, **more):
@@ -149,6 +150,12 @@ class Server:
 class Kafka(Server):
   program = 'kafka'
 
+  def __init__(self, *rest):
+    super().__init__(*rest)
+    if self.variant == 'fast heartbeats':
+      self.settings += tuple('group.consumer.%sheartbeat.interval.ms=%d' % (least, HEARTBEAT_MS)
+                             for least in ('min.', ''))
+
   def version(self):
     return 'Apache Kafka ' + command(os.path.join(HERE, 'kafka'), 'version').strip()
 
@@ -205,6 +212,9 @@ class KafkaPg(Postgres):
     if variant == 'connections':
       self.settings += tuple('kafka_pg.%s=%d' % (setting, CONNECTIONS) for setting in
                              ('max_connections', 'max_connections_per_address', 'max_groups'))
+    if variant == 'fast heartbeats':
+      self.settings += tuple('kafka_pg.group_consumer_%sheartbeat_interval=%d' % (least, HEARTBEAT_MS)
+                             for least in ('min_', ''))
 
   def files(self, topic):
     (path,), = self.sql('SELECT pg_relation_filepath(("table")::oid) FROM kafka.topic WHERE name = %s',

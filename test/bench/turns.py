@@ -13,9 +13,12 @@ import time
 import psycopg2
 
 import kafka_client
-from servers import TOP
+from servers import HERE, TOP
 
 DRIVER = os.path.join(TOP, 'build/bench/driver')
+# Verbs of other programs.
+PROGRAMS = {'stall-consumer': [os.path.join(HERE, 'kafka'), 'java',
+                               os.path.join(HERE, 'driver/Stall.java')]}
 
 
 class Failed(Exception):
@@ -25,7 +28,8 @@ class Failed(Exception):
 # ---- the driver ----
 
 def words_of(verb, server, options):
-  return [DRIVER, verb, 'broker=127.0.0.1:%d' % server.port,
+  program = PROGRAMS.get(verb, [DRIVER, verb])
+  return [*program, 'broker=127.0.0.1:%d' % server.port,
           *('%s=%s' % option for option in options.items())]
 
 
