@@ -152,14 +152,20 @@ update(KCoordTable *table, ItemPointer tid, Datum *values, bool *nulls, bool wai
 	return result == TM_Ok ? KCOORD_PUT : KCOORD_PUT_BUSY;
 }
 
+/*
+ * TM_Ok: the version that was found there is the row's last one, so that a copy of it is good.  (Our
+ * snapshot is older than that look: its place cannot have been given to another row since.)
+ */
 static TM_Result
-lock_row(KCoordTable *table, HeapTuple row, bool wait)
+lock_row(KCoordTable *table, ItemPointer tid, bool wait)
 {
+	/* heap_lock_tuple() has it point into the buffer, which is not ours any more then */
+	HeapTupleData row = {.t_self = *tid};
 	TM_FailureData failure;
 	TM_Result	result;
 	Buffer		buffer;
 
-	result = heap_lock_tuple(table->rel, row, GetCurrentCommandId(true),
+	result = heap_lock_tuple(table->rel, &row, GetCurrentCommandId(true),
 							 LockTupleNoKeyExclusive, wait ? LockWaitBlock : LockWaitSkip, false,
 							 &buffer, &failure);
 	ReleaseBuffer(buffer);
@@ -173,7 +179,6 @@ kcoord_row_put(KCoordTable *table, Datum *values, bool *nulls, int nkeys, const 
 	SnapshotData dirty;
 	SysScanDesc scan;
 	HeapTuple	old;
-	HeapTupleData locked;
 	ItemPointerData tid;
 	bool		busy = false;
 	bool		lock = false;
@@ -199,12 +204,8 @@ kcoord_row_put(KCoordTable *table, Datum *values, bool *nulls, int nkeys, const 
 	 * A row that somebody has, or had, locked: heap_update() that may not wait is not made for
 	 * that.  Rows that are only ever written by brokers never come here.
 	 */
-	if (lock)
-	{
-		locked.t_self = tid;
-		if (lock_row(table, &locked, false) != TM_Ok)
-			return KCOORD_PUT_BUSY;
-	}
+	if (lock && lock_row(table, &tid, false) != TM_Ok)
+		return KCOORD_PUT_BUSY;
 	if (HeapTupleIsValid(old))
 		return update(table, &tid, values, nulls, lock);
 	return insert(table, values, nulls);
@@ -275,7 +276,7 @@ try_lock(KCoordTable *table, const Datum *values, int nkeys, const Oid *equal, b
 		return KCOORD_PUT_BUSY;
 	if (*row == NULL)
 		return KCOORD_PUT;
-	if (lock_row(table, *row, wait) != TM_Ok)
+	if (lock_row(table, &(*row)->t_self, wait) != TM_Ok)
 		return KCOORD_PUT_BUSY;
 	check_snapshot(HeapTupleHeaderGetXmin((*row)->t_data));
 	return KCOORD_PUT;
