@@ -214,6 +214,13 @@ kapi_group_work_end(KGroupWork * work)
 	MemoryContextDelete(work->ctx);
 }
 
+void
+kapi_group_work_reset(KGroupWork * work)
+{
+	MemoryContextReset(work->ctx);
+	karena_init(&work->arena, NULL, 0, WORK_MAX, arena_grow, work->ctx);
+}
+
 MemoryContext
 kapi_group_attempt(KRequest * req)
 {

@@ -32,6 +32,9 @@ typedef struct KGroupWork
 extern bool kapi_group_work(KGroupWork *work);
 extern void kapi_group_work_end(KGroupWork *work);
 
+/* Gives back what it has allocated, for the next group. */
+extern void kapi_group_work_reset(KGroupWork *work);
+
 /* Both with the group's own configs, where it has some, in the place of the settings. */
 extern void kapi_group_configure(KGroupWork *work, KStr group_id);
 extern KGroup *kapi_group_open(KGroupWork *work, KStr group_id, const uint8 *image, size_t len);

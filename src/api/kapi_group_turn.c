@@ -121,21 +121,23 @@ restore_group(void *arg, KStr id, const KGroupRow * rows, int count)
 		kcoord_unlock(slot);
 	if (g == NULL || !kapi_group_finish(work, slot, g, KGROUP_CHANGED, 0, &own, &version))
 		restoring->refused++;
+	kapi_group_work_reset(work);
 }
 
+/* *arg becomes true when all rows have been read. */
 static void
 load_step(void *arg)
 {
 	Restoring	restoring = {.refused = 0};
+	bool	   *loaded = arg;
 	bool		busy = false;
 
-	load_when = kcoord_now() + AGAIN_MS;
 	if (!kapi_group_work(&restoring.work))
 		return;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (kcoord_state_load(restore_group, &restoring, &busy))
 	{
-		kcoord_set_loaded();
+		*loaded = true;
 		if (restoring.refused > 0)
 			ereport(WARNING,
 					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -144,6 +146,19 @@ load_step(void *arg)
 	}
 	PopActiveSnapshot();
 	kapi_group_work_end(&restoring.work);
+}
+
+static void
+load(void)
+{
+	bool		loaded = false;
+
+	load_when = kcoord_now() + AGAIN_MS;
+	if (!kcoord_load_begin())
+		return;
+	if (!kapi_guard(load_step, &loaded, "reading consumer groups"))
+		loaded = false;
+	kcoord_load_end(loaded);
 }
 
 static KGroupResult
@@ -538,7 +553,7 @@ kapi_group_turn(void)
 	if (!attached)
 		return false;
 	if (!kcoord_loaded() && kcoord_is_timekeeper() && load_when <= kcoord_now())
-		kapi_guard(load_step, NULL, "reading consumer groups");
+		load();
 	if (kcoord_loaded() && forgotten < kcoord_capacity())
 		kapi_guard(forget_step, NULL, "forgetting an earlier process");
 	if (kcoord_loaded() && kcoord_timer_take())

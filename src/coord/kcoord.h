@@ -187,8 +187,12 @@ extern void kcoord_timer_again(int64 deadline);
 extern int64 kcoord_deadline(int i);
 extern long kcoord_timeout(void);
 
-/* For who restores the rows. */
-extern void kcoord_set_loaded(void);
+/*
+ * For who restores the rows: begin is false if somebody else is just doing that, or has done it;
+ * two at once would undo what has happened to groups since the first was ready.
+ */
+extern bool kcoord_load_begin(void);
+extern void kcoord_load_end(bool loaded);
 
 /* ------------------------------------------------------------------------
  * Answers from other brokers: kcoord_letter.c

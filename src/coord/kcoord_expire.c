@@ -59,7 +59,10 @@ offset_expired(void *arg, const KCoordOffset *offset)
 						   expiry->retention_ms);
 }
 
-/* Is the group as it was? */
+/*
+ * Is the group as it was?  While brokers begin anew a group that is not there may be one that has
+ * not been read yet.
+ */
 static bool
 still(KStr id, const KCoordStamp *stamp)
 {
@@ -68,7 +71,7 @@ still(KStr id, const KCoordStamp *stamp)
 	if (stamp->slot >= 0)
 		return kcoord_unchanged(stamp);
 	if (kcoord_lock_wait(id, &slot) == KCOORD_NO_GROUP)
-		return true;
+		return kcoord_loaded();
 	kcoord_unlock(slot);
 	return false;
 }

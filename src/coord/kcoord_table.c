@@ -21,6 +21,11 @@
 /* The part of the memory that is only for events that do not make a group grow. */
 #define KEPT_BACK(size)	((size) / 4)
 
+/* KCoordShared.loaded; LOADING + n: broker n is at it */
+#define LOAD_NOT		0
+#define LOAD_DONE		1
+#define LOADING			2
+
 KCoordShared *kcoord_shared;
 int			kcoord_broker = -1;
 
@@ -248,6 +253,7 @@ static void wake_broker(int broker);
 static void
 broker_exit(int code, Datum arg)
 {
+	kcoord_load_end(false);
 	LWLockAcquire(&kcoord_shared->table_lock, LW_EXCLUSIVE);
 	kcoord_shared->brokers[kcoord_broker].latch = NULL;
 	LWLockRelease(&kcoord_shared->table_lock);
@@ -265,6 +271,9 @@ broker_exit(int code, Datum arg)
 static void
 forget_all(void)
 {
+	/* first: who finds no group from here on must also find that they are not there yet */
+	pg_atomic_write_u32(&kcoord_shared->loaded, LOAD_NOT);
+	pg_memory_barrier();
 	for (int i = 0; i < kcoord_shared->capacity; i++)
 	{
 		LWLockAcquire(&slots[i].lock, LW_EXCLUSIVE);
@@ -274,7 +283,6 @@ forget_all(void)
 	}
 	for (int i = 0; i < KCOORD_BROKERS; i++)
 		kcoord_discard(i);
-	pg_atomic_write_u32(&kcoord_shared->loaded, 0);
 	pg_atomic_write_u64(&kcoord_shared->timer, PG_INT64_MAX);
 }
 
@@ -307,13 +315,25 @@ kcoord_attach(int broker)
 bool
 kcoord_loaded(void)
 {
-	return pg_atomic_read_u32(&kcoord_shared->loaded) != 0;
+	return pg_atomic_read_u32(&kcoord_shared->loaded) == LOAD_DONE;
+}
+
+bool
+kcoord_load_begin(void)
+{
+	uint32		expected = LOAD_NOT;
+
+	return pg_atomic_compare_exchange_u32(&kcoord_shared->loaded, &expected,
+										  LOADING + (uint32) kcoord_broker);
 }
 
 void
-kcoord_set_loaded(void)
+kcoord_load_end(bool loaded)
 {
-	pg_atomic_write_u32(&kcoord_shared->loaded, 1);
+	uint32		expected = LOADING + (uint32) kcoord_broker;
+
+	(void) pg_atomic_compare_exchange_u32(&kcoord_shared->loaded, &expected,
+										  loaded ? LOAD_DONE : LOAD_NOT);
 }
 
 static int

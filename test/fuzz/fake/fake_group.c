@@ -93,8 +93,14 @@ kcoord_loaded(void)
 	return true;
 }
 
+bool
+kcoord_load_begin(void)
+{
+	return false;
+}
+
 void
-kcoord_set_loaded(void)
+kcoord_load_end(bool loaded)
 {
 }
 
