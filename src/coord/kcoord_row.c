@@ -23,6 +23,7 @@
 #include "utils/snapmgr.h"
 
 #include "coord/kcoord.h"
+#include "kstop.h"
 #include "topic/kcatalog.h"
 
 #define MAX_KEYS	3
@@ -278,6 +279,7 @@ try_lock(KCoordTable *table, const Datum *values, int nkeys, const Oid *equal, b
 		return KCOORD_PUT;
 	if (lock_row(table, &(*row)->t_self, wait) != TM_Ok)
 		return KCOORD_PUT_BUSY;
+	KSTOP("group-row-locked");
 	check_snapshot(HeapTupleHeaderGetXmin((*row)->t_data));
 	return KCOORD_PUT;
 }
