@@ -222,6 +222,11 @@ SELECT * FROM kafka.stat_get_group();
 SELECT * FROM kafka.stat_get_group_member();
 SELECT kafka.group_sessions('b');
 SELECT group_id, topic FROM kafka.group_lag;
+-- nor does a function that the planner would rather call first
+CREATE FUNCTION pg_temp.tell(group_id text) RETURNS bool IMMUTABLE COST 0.0001 LANGUAGE plpgsql
+AS $$BEGIN RAISE WARNING 'group %', group_id; RETURN true; END$$;
+SELECT group_id, topic FROM kafka.group_lag WHERE pg_temp.tell(group_id);
+DROP FUNCTION pg_temp.tell(text);
 SELECT * FROM kafka.group_offset;
 RESET ROLE;
 GRANT SELECT ON topics.g TO kafka_consumer;

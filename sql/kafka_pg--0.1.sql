@@ -483,7 +483,7 @@ COMMENT ON COLUMN kafka.group_members.target IS 'the partitions that it shall ha
 GRANT SELECT ON kafka.group_members TO pg_monitor;
 
 -- All partitions of each topic of which the group has committed an offset.
-CREATE VIEW kafka.group_lag AS
+CREATE VIEW kafka.group_lag WITH (security_barrier) AS
   SELECT g.group_id, p.topic, p.partition, o."offset" AS committed_offset, p.high_watermark,
          greatest(p.high_watermark - coalesce(o."offset", p.log_start), 0) AS lag,
          o.committed AS last_commit
