@@ -117,7 +117,8 @@ ksql_alter_group(PG_FUNCTION_ARGS)
 	values[0] = PG_GETARG_DATUM(0);
 	values[1] = PG_GETARG_DATUM(1);
 	SPI_connect();
-	if (SPI_execute_with_args(put, 2, types, values, NULL, false, 0) != SPI_OK_INSERT_RETURNING)
+	if (SPI_execute_with_args(put, 2, types, values, NULL, false, 0) != SPI_OK_INSERT_RETURNING ||
+		SPI_processed != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),
 				 errmsg("could not write kafka.group_config")));
