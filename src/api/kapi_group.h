@@ -69,6 +69,12 @@ typedef KGroupResult (*KGroupEvent) (KGroup *g, const KGroupCaller *caller, cons
 extern void kapi_group_event(KRequest *req, KStr group_id, bool create, KGroupEvent event,
 							 void (*step) (KRequest *req));
 
+/*
+ * An answer that tells of groups may take so much memory before the last of them: a request may
+ * name one group very often.  The others are not available then.
+ */
+#define KAPI_GROUP_ANSWER_MAX	((Size) 256 * 1024 * 1024)
+
 /* An answer from another request's event, or another broker. */
 extern void kapi_group_delivered(const KCoordPost *post, const KCoordVersion *version);
 

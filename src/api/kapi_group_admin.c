@@ -199,6 +199,7 @@ kapi_describe_groups(KRequest * req)
 	const		KDescribeGroupsRequest *body = req->body;
 	MemoryContext attempt = kapi_group_attempt(req);
 	KDescribeGroupsResponse resp;
+	Size		used = 0;
 
 	kmsg_init(&kmsg_describe_groups_response, &resp);
 	resp.groups.count = body->groups.count;
@@ -214,6 +215,8 @@ kapi_describe_groups(KRequest * req)
 		KCoordSlot *slot;
 		KGroup	   *g;
 
+		if (error == KERR_NONE && used > KAPI_GROUP_ANSWER_MAX)
+			error = KERR_COORDINATOR_NOT_AVAILABLE;
 		if (error != KERR_NONE)
 		{
 			out->group_id = id;
@@ -235,6 +238,7 @@ kapi_describe_groups(KRequest * req)
 		}
 		if (body->include_authorized_operations && out->error_code == KERR_NONE)
 			out->authorized_operations = KAPI_GROUP_OPERATIONS;
+		used += MemoryContextMemAllocated(work.ctx, true);
 	}
 	kapi_answer(req, &resp);
 }

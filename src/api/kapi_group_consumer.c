@@ -4,6 +4,8 @@
  */
 #include "postgres.h"
 
+#include "utils/memutils.h"
+
 #include "api/kapi_group.h"
 #include "api/kapi_wait.h"
 
@@ -165,9 +167,9 @@ hide_topics(KConsumerGroupDescribeResponseGroup *group, Oid role)
 	}
 }
 
-/* In the current memory context.  False: busy. */
+/* In the current memory context, of which *used tells.  False: busy. */
 static bool
-describe_one(KRequest *req, KStr id, KConsumerGroupDescribeResponseGroup *out)
+describe_one(KRequest *req, KStr id, KConsumerGroupDescribeResponseGroup *out, Size *used)
 {
 	const KConsumerGroupDescribeRequest *body = req->body;
 	int16		error = id.len == 0 ? KERR_INVALID_GROUP_ID : kapi_group_check(id);
@@ -175,6 +177,8 @@ describe_one(KRequest *req, KStr id, KConsumerGroupDescribeResponseGroup *out)
 	KCoordSlot *slot;
 	KGroup	   *g;
 
+	if (error == KERR_NONE && *used > KAPI_GROUP_ANSWER_MAX)
+		error = KERR_COORDINATOR_NOT_AVAILABLE;
 	out->group_id = id;
 	out->error_code = error;
 	if (error != KERR_NONE)
@@ -193,6 +197,7 @@ describe_one(KRequest *req, KStr id, KConsumerGroupDescribeResponseGroup *out)
 	hide_topics(out, kapi_role(req));
 	if (body->include_authorized_operations && out->error_code == KERR_NONE)
 		out->authorized_operations = KAPI_GROUP_OPERATIONS;
+	*used += MemoryContextMemAllocated(work.ctx, true);
 	return true;
 }
 
@@ -202,6 +207,7 @@ kapi_consumer_group_describe(KRequest *req)
 	const KConsumerGroupDescribeRequest *body = req->body;
 	MemoryContext attempt = kapi_group_attempt(req);
 	KConsumerGroupDescribeResponse resp;
+	Size		used = 0;
 
 	kmsg_init(&kmsg_consumer_group_describe_response, &resp);
 	resp.groups.count = body->group_ids.count;
@@ -210,7 +216,7 @@ kapi_consumer_group_describe(KRequest *req)
 								   resp.groups.count, NULL);
 	for (int32 i = 0; i < resp.groups.count; i++)
 	{
-		if (!describe_one(req, body->group_ids.items[i], &resp.groups.items[i]))
+		if (!describe_one(req, body->group_ids.items[i], &resp.groups.items[i], &used))
 		{
 			kapi_group_retry(req, attempt, kapi_consumer_group_describe);
 			return;

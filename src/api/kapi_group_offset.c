@@ -819,7 +819,13 @@ kapi_offset_fetch(KRequest * req)
 		const		KOffsetFetchRequestGroup *group = req->version < 8 ? group_of_old(body) :
 		&body->groups.items[i];
 
-		ok = fetch_group(req, &table, group, &groups[i], &lsn);
+		if (n > 1 && MemoryContextMemAllocated(attempt, false) > KAPI_GROUP_ANSWER_MAX)
+		{
+			groups[i].group_id = group->group_id;
+			groups[i].error_code = KERR_COORDINATOR_NOT_AVAILABLE;
+		}
+		else
+			ok = fetch_group(req, &table, group, &groups[i], &lsn);
 	}
 	PopActiveSnapshot();
 	kcoord_table_close(&table);

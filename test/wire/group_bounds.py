@@ -149,4 +149,19 @@ def sizes_and_times():
     same(memory(), before, 'nothing is kept of all that')
 
 
-main(number_of_groups, bytes_of_groups, one_large_group, members_of_a_group, sizes_and_times)
+def many_answers():
+    """A request may name a group very often; what is told of it has a bound."""
+    c, group = Client(), fresh('group')
+    n = 40000
+    described = c.request('DescribeGroups', 6, {
+        'groups': [group] * n, 'include_authorized_operations': False})['groups']
+    same(len(described), n, 'each is answered')
+    same((err(described[0]['error_code']), err(described[-1]['error_code'])),
+         ('GROUP_ID_NOT_FOUND', 'COORDINATOR_NOT_AVAILABLE'), 'but not the last ones')
+    described = c.request('DescribeGroups', 6, {
+        'groups': [group], 'include_authorized_operations': False})['groups']
+    same(err(described[0]['error_code']), 'GROUP_ID_NOT_FOUND', 'the next request is')
+
+
+main(number_of_groups, bytes_of_groups, one_large_group, members_of_a_group, sizes_and_times,
+     many_answers)

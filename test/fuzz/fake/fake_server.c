@@ -104,6 +104,16 @@ MemoryContextDeleteChildren(MemoryContext context)
 		MemoryContextDelete(context->firstchild);
 }
 
+Size
+MemoryContextMemAllocated(MemoryContext context, bool recurse)
+{
+	Size		size = context->mem_allocated;
+
+	for (MemoryContext c = context->firstchild; recurse && c != NULL; c = c->nextchild)
+		size += MemoryContextMemAllocated(c, true);
+	return size;
+}
+
 void
 MemoryContextReset(MemoryContext context)
 {
@@ -167,6 +177,7 @@ MemoryContextAllocExtended(MemoryContext context, Size size, int flags)
 		owner->blocks->prev = block;
 	owner->blocks = block;
 	memory_used += size;
+	context->mem_allocated += size;
 	memset(block + 1, (flags & MCXT_ALLOC_ZERO) != 0 ? 0 : 0x7F, size);
 	return block + 1;
 }
@@ -183,6 +194,7 @@ pfree(void *pointer)
 	if (block->next != NULL)
 		block->next->prev = block->prev;
 	memory_used -= block->size;
+	block->owner->head.mem_allocated -= block->size;
 	free(block);
 }
 
