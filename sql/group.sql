@@ -226,6 +226,7 @@ SELECT group_id, topic FROM kafka.group_lag;
 CREATE FUNCTION pg_temp.tell(group_id text) RETURNS bool IMMUTABLE COST 0.0001 LANGUAGE plpgsql
 AS $$BEGIN RAISE WARNING 'group %', group_id; RETURN true; END$$;
 SELECT group_id, topic FROM kafka.group_lag WHERE pg_temp.tell(group_id);
+SELECT topic FROM kafka.partitions WHERE pg_temp.tell(topic);
 DROP FUNCTION pg_temp.tell(text);
 SELECT * FROM kafka.group_offset;
 RESET ROLE;

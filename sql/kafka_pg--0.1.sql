@@ -365,7 +365,7 @@ CREATE FUNCTION kafka.topic_partitions(topic_table regclass, OUT partition int,
 AS 'MODULE_PATHNAME', 'ksql_topic_partitions' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION kafka.topic_partitions(regclass) IS 'the partitions of a topic and their state';
 
-CREATE VIEW kafka.partitions AS
+CREATE VIEW kafka.partitions WITH (security_barrier) AS
   SELECT t.name AS topic, p.partition, p.leader_epoch, p.log_start, p.high_watermark,
          p.end_offset, p.bytes
   FROM kafka.topic t CROSS JOIN LATERAL kafka.topic_partitions(t."table") p;
@@ -484,12 +484,12 @@ GRANT SELECT ON kafka.group_members TO pg_monitor;
 
 -- All partitions of each topic of which the group has committed an offset.
 CREATE VIEW kafka.group_lag WITH (security_barrier) AS
-  SELECT g.group_id, p.topic, p.partition, o."offset" AS committed_offset, p.high_watermark,
+  SELECT g.group_id, t.name AS topic, p.partition, o."offset" AS committed_offset, p.high_watermark,
          greatest(p.high_watermark - coalesce(o."offset", p.log_start), 0) AS lag,
          o.committed AS last_commit
   FROM (SELECT DISTINCT group_id, topic_id FROM kafka.group_offset) g
   JOIN kafka.topic t ON t.id = g.topic_id
-  JOIN kafka.partitions p ON p.topic = t.name
+  CROSS JOIN LATERAL kafka.topic_partitions(t."table") p
   LEFT JOIN kafka.group_offset o
     ON o.group_id = g.group_id AND o.topic_id = g.topic_id AND o.partition = p.partition;
 COMMENT ON VIEW kafka.group_lag IS
