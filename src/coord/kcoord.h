@@ -217,7 +217,8 @@ typedef enum KCoordPut
 
 /*
  * Opens a table of ours and the index of its primary key; false: the extension is not there, or
- * *busy.  A session, which may wait for the lock, passes NULL.
+ * *busy.  A session, which may wait for the lock, passes NULL.  ERROR when somebody has given the
+ * table other columns or indexes.
  */
 typedef struct KCoordTable
 {
@@ -225,7 +226,7 @@ typedef struct KCoordTable
 	Relation	index;
 } KCoordTable;
 
-extern bool kcoord_table_open(const char *name, const char *index, LOCKMODE mode,
+extern bool kcoord_table_open(const char *name, const char *index, int ncolumns, LOCKMODE mode,
 							  KCoordTable *table, bool *busy);
 extern void kcoord_table_close(KCoordTable *table);
 

@@ -160,7 +160,8 @@ kcoord_config_load(bool *busy)
 											   ALLOCSET_SMALL_SIZES);
 		registered = true;
 	}
-	if (!kcoord_table_open("group_config", "group_config_pkey", AccessShareLock, &table, busy))
+	if (!kcoord_table_open("group_config", "group_config_pkey", Anum_group_config_config,
+						   AccessShareLock, &table, busy))
 		return false;
 	config_relid = RelationGetRelid(table.rel);
 	configs = NULL;

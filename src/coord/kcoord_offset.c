@@ -53,7 +53,7 @@ kcoord_wall_clock(void)
 bool
 kcoord_offset_open(KCoordTable *table, LOCKMODE mode, bool *busy)
 {
-	return kcoord_table_open("group_offset", "group_offset_pkey", mode, table, busy);
+	return kcoord_table_open("group_offset", "group_offset_pkey", NCOLUMNS, mode, table, busy);
 }
 
 static Datum

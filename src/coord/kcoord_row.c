@@ -40,8 +40,8 @@ kcoord_varlena(const void *data, int len)
 }
 
 bool
-kcoord_table_open(const char *name, const char *index, LOCKMODE mode, KCoordTable *table,
-				  bool *busy)
+kcoord_table_open(const char *name, const char *index, int ncolumns, LOCKMODE mode,
+				  KCoordTable *table, bool *busy)
 {
 	Oid			relid = kcatalog_relation(name);
 	Oid			index_id = kcatalog_relation(index);
@@ -66,6 +66,11 @@ kcoord_table_open(const char *name, const char *index, LOCKMODE mode, KCoordTabl
 	table->rel = try_table_open(relid, NoLock);
 	if (table->rel == NULL)
 		return false;
+	/* rows are taken to pieces in arrays of so many */
+	if (RelationGetNumberOfAttributes(table->rel) != ncolumns)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" has other columns than it was made with", name)));
 	indexes = RelationGetIndexList(table->rel);
 	if (list_length(indexes) != 1 || linitial_oid(indexes) != index_id)
 		ereport(ERROR,

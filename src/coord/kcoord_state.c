@@ -19,7 +19,8 @@ static const Oid key_equal[] = {F_TEXTEQ, F_BYTEAEQ};
 bool
 kcoord_state_open(KCoordTable *table, LOCKMODE mode, bool *busy)
 {
-	return kcoord_table_open("group_state", "group_state_pkey", mode, table, busy);
+	return kcoord_table_open("group_state", "group_state_pkey", Anum_group_state_data, mode,
+							 table, busy);
 }
 
 KCoordPut
