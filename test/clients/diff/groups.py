@@ -19,7 +19,7 @@ def subscription(*topics):
 
 
 def join_group(v, **more):
-    return dict({'group_id': 'GROUP', 'session_timeout_ms': 10000, 'rebalance_timeout_ms': 10000,
+    return dict({'group_id': 'GROUP', 'session_timeout_ms': 60000, 'rebalance_timeout_ms': 10000,
                  'member_id': '', 'group_instance_id': None, 'protocol_type': 'consumer',
                  'protocols': [{'name': 'range', 'metadata': subscription(TOPIC)}],
                  'reason': None}, **more)
