@@ -799,7 +799,8 @@ make_row(KGroup *g, KGMember *member)
 void
 kg_make_rows(KGroup *g)
 {
-	if (g->wiped)
+	/* the first ones: a start may have refused older rows of this id, which go now */
+	if (g->wiped || g->version == 1)
 	{
 		g->nrows = 0;
 		set_row(g, KSTR_NULL, KBYTES_NULL);

@@ -499,6 +499,17 @@ test_durable(void)
 	is_int(joined(number)->generation_id, 3, "its generation goes on");
 	end();
 
+	begin("rows that a start has refused");
+	stable_group(2, NULL);
+	free(w->rows[0].data);
+	w->rows[0].data = calloc(1, 1);
+	w->rows[0].len = 1;
+	ok(!world_restart(w), "a damaged row");
+	stable_group(1, NULL);
+	is_int(w->nrows, 2, "a new group of that id has only its own");
+	ok(world_restart(w), "and is there after the next start");
+	end();
+
 	begin("damaged rows");
 	stable_group(2, NULL);
 	for (int32_t i = 0; i < w->nrows; i++)
