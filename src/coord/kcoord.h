@@ -358,6 +358,12 @@ extern int	kcoord_offset_delete_some(KCoordTable *table, KStr group_id, KCoordEx
  */
 extern bool kcoord_expire(int64 wall_ms, int64 retention_ms, bool (*go_on) (void));
 
+/*
+ * After an error that it has thrown: true: the next call goes on behind what was wrong; else it
+ * would meet the same.  *group_id: what it was about, if it was a group's offsets, or NULL.
+ */
+extern bool kcoord_expire_failed(const char **group_id);
+
 /* ------------------------------------------------------------------------
  * Sessions that use a group: kcoord_session.c
  * ------------------------------------------------------------------------

@@ -15,6 +15,7 @@
 
 #include "coord/kcoord_int.h"
 #include "group/koffset.h"
+#include "kstop.h"
 #include "topic/ktopic.h"
 
 /* An opened group may use so much memory. */
@@ -25,6 +26,9 @@ static KStr last_group = {NULL, -1};
 static bool groups_done;
 static int	next_slot;
 static MemoryContext last_context;
+
+/* Whether this call has come further, and an error will not be met by the next one. */
+static bool got_on;
 
 static void *
 arena_grow(void *ctx, size_t size)
@@ -105,6 +109,22 @@ expire_group(KCoordTable *table, KStr id, int64 wall_ms, int64 retention_ms)
 		still(id, &stamp);
 }
 
+/* Before anything is done with it: what is wrong with one group does not concern the next one. */
+static void
+remember_group(KStr id)
+{
+	char	   *data = MemoryContextAlloc(last_context, Max(id.len, 1));
+
+	memcpy(data, id.data, id.len);
+	if (last_group.len >= 0)
+		pfree(unconstify(char *, last_group.data));
+	last_group = (KStr)
+	{
+		data, id.len
+	};
+	got_on = true;
+}
+
 /* The next group's offsets; false: there is none any more, or no table. */
 static bool
 expire_next(int64 wall_ms, int64 retention_ms)
@@ -122,20 +142,12 @@ expire_next(int64 wall_ms, int64 retention_ms)
 	{
 		found = kcoord_offset_next_group(&table, last_group, &id);
 		if (found)
-			undo = !expire_group(&table, id, wall_ms, retention_ms);
-		kcoord_table_close(&table);
-	}
-	if (found)
-	{
-		char	   *data = MemoryContextAlloc(last_context, Max(id.len, 1));
-
-		memcpy(data, id.data, id.len);
-		if (last_group.len >= 0)
-			pfree(unconstify(char *, last_group.data));
-		last_group = (KStr)
 		{
-			data, id.len
-		};
+			remember_group(id);
+			KSTOP(psprintf("group-expire-%.*s", id.len, id.data));
+			undo = !expire_group(&table, id, wall_ms, retention_ms);
+		}
+		kcoord_table_close(&table);
 	}
 	if (undo)
 		AbortCurrentTransaction();
@@ -213,6 +225,7 @@ kcoord_expire(int64 wall_ms, int64 retention_ms, bool (*go_on) (void))
 		last_context = AllocSetContextCreate(TopMemoryContext, "kafka expiry's place",
 											 ALLOCSET_SMALL_SIZES);
 	MemoryContextSwitchTo(ctx);
+	got_on = false;
 	while (!groups_done && go_on())
 	{
 		groups_done = !expire_next(wall_ms, retention_ms);
@@ -220,6 +233,7 @@ kcoord_expire(int64 wall_ms, int64 retention_ms, bool (*go_on) (void))
 	}
 	while (groups_done && next_slot < kcoord_capacity() && go_on())
 	{
+		got_on = true;
 		expire_slot(next_slot++);
 		MemoryContextReset(ctx);
 	}
@@ -232,4 +246,11 @@ kcoord_expire(int64 wall_ms, int64 retention_ms, bool (*go_on) (void))
 	last_group = KSTR_NULL;
 	MemoryContextReset(last_context);
 	return true;
+}
+
+bool
+kcoord_expire_failed(const char **group_id)
+{
+	*group_id = groups_done || !got_on ? NULL : pnstrdup(last_group.data, last_group.len);
+	return got_on;
 }

@@ -347,9 +347,16 @@ ddl_failed(KDdlRequest *request, ErrorData *error)
 	memset(result, 0, sizeof(*result));
 	result->error = ktopic_error_code(error->sqlerrcode);
 	if (request->op == KAPI_DDL_EXPIRE_OFFSETS)
+	{
+		const char *group_id;
+
+		result->more = kcoord_expire_failed(&group_id);
 		ereport(LOG,
 				(errcode(error->sqlerrcode),
-				 errmsg("could not look for expired offsets: %s", error->message)));
+				 errmsg("could not look for expired offsets: %s", error->message),
+				 group_id == NULL ? 0 : errdetail("Those of consumer group \"%s\" stay.",
+												  group_id)));
+	}
 	else if (result->error == DDL_UNKNOWN_SERVER_ERROR)
 		ereport(LOG,
 				(errcode(error->sqlerrcode),

@@ -13,5 +13,6 @@ kafka_pg.offset_retention = 1min
 kafka_pg.offset_expiry_interval = 200ms
 EOF
 
+$node->create_stop_functions;
 KafkaWire::run($node, 'group_expiry');
 KafkaPg::done();

@@ -125,4 +125,24 @@ def dropped_topics():
         same(rows('offset', group), 0, 'no row is left')
 
 
-main(without_members, of_sessions, with_members, dropped_topics)
+def after_an_error():
+    """What is wrong with one group keeps no other's offsets, and no group, from going."""
+    c, topic = Client(), fresh()
+    wrong, right, empty = fresh('a-wrong'), fresh('b-right'), fresh('c-empty')
+    make_topic(c, topic)
+    same([commit(c, g, topic, 1) for g in (wrong, right)], ['NONE', 'NONE'], 'offsets of two groups')
+    m = Member(Client(), empty, [topic])
+    ok(m.enter(), 'and one without offsets')
+    point = 'group-expire-' + wrong
+    sql('SELECT kafka_test.stop_arm(%s, %s)', point, 'error')
+    same(remove(c, empty, m.id), 'NONE', 'that all have left')
+    set_back(wrong)
+    set_back(right)
+    ok(until(lambda: right not in groups(c)), 'the second one goes')
+    ok(until(lambda: empty not in groups(c)), 'the third one goes')
+    same(committed(c, wrong, topic), 1, 'the first one, which fails, stays')
+    sql('SELECT kafka_test.stop_release(%s)', point)
+    ok(until(lambda: wrong not in groups(c)), 'until it does not')
+
+
+main(without_members, of_sessions, with_members, dropped_topics, after_an_error)
