@@ -6,6 +6,7 @@
 
 #include "common/hashfn.h"
 #include "mb/pg_wchar.h"
+#include "portability/instr_time.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
@@ -20,6 +21,9 @@
 
 /* An answer's rows are waited for so long; clients have given up by then. */
 #define DURABLE_LIMIT	60000	/* ms */
+
+/* Share of a turn of requests that name very many groups or offsets. */
+#define SHARE_US		5000
 
 /* A pattern is worked on for so long. */
 #define PATTERN_LIMIT	30000	/* ms */
@@ -237,6 +241,24 @@ kapi_group_retry(KRequest * req, MemoryContext attempt, void (*step) (KRequest *
 	MemoryContextSwitchTo(req->ctx);
 	MemoryContextDelete(attempt);
 	kapi_retry(req, step);
+}
+
+bool
+kapi_group_share_used(void)
+{
+	static uint64 turn;
+	static instr_time begun;	/* by the first of this turn */
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	if (turn != kapi_turn())
+	{
+		turn = kapi_turn();
+		begun = now;
+		return false;
+	}
+	INSTR_TIME_SUBTRACT(now, begun);
+	return INSTR_TIME_GET_MICROSEC(now) >= SHARE_US;
 }
 
 int16

@@ -43,6 +43,13 @@ extern KGroup *kapi_group_open(KGroupWork *work, KStr group_id, const uint8 *ima
 extern bool kapi_group_topics(void);
 
 /*
+ * Requests that name very many groups or offsets work for some milliseconds a turn, all of them
+ * together: is that used up?  A step asks before each piece of its work, does the first in any
+ * case, and goes on after kapi_wait_turn().
+ */
+extern bool kapi_group_share_used(void);
+
+/*
  * A step that may be tried many times works in memory of its own, which is current between
  * these two, and goes with the request if it is not tried again.
  */
@@ -79,8 +86,8 @@ extern void kapi_group_event(KRequest *req, KStr group_id, bool create, KGroupEv
 extern void kapi_group_delivered(const KCoordPost *post, const KCoordVersion *version);
 
 /*
- * Opens a group of any kind, also one that has only offsets.  *slot: NULL, or locked.  NULL: busy,
- * or no memory; try again later.
+ * Opens a group of any kind, also one that has only offsets.  Waits for its lock: the caller holds
+ * no other.  *slot: NULL, or locked.  NULL: busy, or no memory; try again later.
  */
 extern KGroup *kapi_group_open_any(KGroupWork *work, KStr group_id, KCoordSlot **slot);
 

@@ -159,9 +159,7 @@ kapi_group_open_any(KGroupWork * work, KStr id, KCoordSlot * *slot)
 	/* before the lock, since it reads a table */
 	if (!has_offsets(id, &offsets))
 		return NULL;
-	lock = kcoord_lock(id, false, slot);
-	if (lock == KCOORD_BUSY)
-		return NULL;
+	lock = kcoord_lock_wait(id, slot);
 	if (lock == KCOORD_LOCKED)
 		image = kcoord_image(*slot, &len);
 	else
@@ -193,54 +191,85 @@ kapi_describe_groups_fail(KRequest * req, int16 error)
 	kapi_answer(req, &resp);
 }
 
+/* In the request's memory, of which *used tells.  False: busy. */
+static bool
+describe_one(KRequest * req, KStr id, KDescribeGroupsResponseGroup * out, Size *used)
+{
+	const		KDescribeGroupsRequest *body = req->body;
+	int16		error = kapi_group_check(id);
+	KGroupWork	work;
+	KCoordSlot *slot;
+	KGroup	   *g;
+
+	if (error == KERR_NONE && *used > KAPI_GROUP_ANSWER_MAX)
+		error = KERR_COORDINATOR_NOT_AVAILABLE;
+	out->group_id = id;
+	out->error_code = error;
+	if (error != KERR_NONE)
+		return true;
+	if (!kapi_group_work(&work))
+		return false;
+	g = kapi_group_open_any(&work, id, &slot);
+	if (g == NULL)
+	{
+		kapi_group_work_end(&work);
+		return false;
+	}
+	if (slot != NULL)
+		kcoord_unlock(slot);
+	/* the group's memory stays: the answer points into it */
+	if (!kgroup_describe(g, req->version, out))
+	{
+		out->group_id = id;
+		out->error_code = KERR_COORDINATOR_NOT_AVAILABLE;
+	}
+	if (body->include_authorized_operations && out->error_code == KERR_NONE)
+		out->authorized_operations = KAPI_GROUP_OPERATIONS;
+	*used += MemoryContextMemAllocated(work.ctx, true);
+	return true;
+}
+
+/* How far a request has come; what is described stays so. */
+typedef struct Describing
+{
+	KDescribeGroupsResponse resp;
+	int32		next;
+	Size		used;
+} Describing;
+
 void
 kapi_describe_groups(KRequest * req)
 {
 	const		KDescribeGroupsRequest *body = req->body;
-	MemoryContext attempt = kapi_group_attempt(req);
-	KDescribeGroupsResponse resp;
-	Size		used = 0;
+	Describing *work = req->work;
+	bool		any = false;
 
-	kmsg_init(&kmsg_describe_groups_response, &resp);
-	resp.groups.count = body->groups.count;
-	resp.groups.items = kapi_items(&kmsg_describe_groups_response,
-								   offsetof(KDescribeGroupsResponse, groups),
-								   resp.groups.count, NULL);
-	for (int32 i = 0; i < resp.groups.count; i++)
+	if (work == NULL)
 	{
-		KDescribeGroupsResponseGroup *out = &resp.groups.items[i];
-		KStr		id = body->groups.items[i];
-		int16		error = kapi_group_check(id);
-		KGroupWork	work;
-		KCoordSlot *slot;
-		KGroup	   *g;
-
-		if (error == KERR_NONE && used > KAPI_GROUP_ANSWER_MAX)
-			error = KERR_COORDINATOR_NOT_AVAILABLE;
-		if (error != KERR_NONE)
+		req->work = work = palloc0_object(Describing);
+		kmsg_init(&kmsg_describe_groups_response, &work->resp);
+		work->resp.groups.items = kapi_items(&kmsg_describe_groups_response,
+											 offsetof(KDescribeGroupsResponse, groups),
+											 body->groups.count, NULL);
+		work->resp.groups.count = body->groups.count;
+	}
+	for (; work->next < body->groups.count; work->next++)
+	{
+		if (kapi_group_share_used() && any)
 		{
-			out->group_id = id;
-			out->error_code = error;
-			continue;
-		}
-		/* the group's memory is the request's: the answer points into it */
-		if (!kapi_group_work(&work) || (g = kapi_group_open_any(&work, id, &slot)) == NULL)
-		{
-			kapi_group_retry(req, attempt, kapi_describe_groups);
+			kapi_wait_turn(req, kapi_describe_groups);
 			return;
 		}
-		if (slot != NULL)
-			kcoord_unlock(slot);
-		if (!kgroup_describe(g, req->version, out))
+		if (!describe_one(req, body->groups.items[work->next],
+						  &work->resp.groups.items[work->next], &work->used))
 		{
-			out->group_id = id;
-			out->error_code = KERR_COORDINATOR_NOT_AVAILABLE;
+			kapi_retry(req, kapi_describe_groups);
+			return;
 		}
-		if (body->include_authorized_operations && out->error_code == KERR_NONE)
-			out->authorized_operations = KAPI_GROUP_OPERATIONS;
-		used += MemoryContextMemAllocated(work.ctx, true);
+		any = true;
+		kapi_wait_progress(req);
 	}
-	kapi_answer(req, &resp);
+	kapi_answer(req, &work->resp);
 }
 
 /* ------------------------------------------------------------------------
@@ -386,6 +415,7 @@ kapi_delete_groups(KRequest * req)
 {
 	const		KDeleteGroupsRequest *body = req->body;
 	Deletion   *deletion = req->work;
+	bool		any = false;
 
 	if (deletion == NULL)
 	{
@@ -401,6 +431,12 @@ kapi_delete_groups(KRequest * req)
 	{
 		KCommitPart *part = &deletion->commit.parts[deletion->next];
 
+		if (kapi_group_share_used() && any)
+		{
+			kapi_wait_turn(req, kapi_delete_groups);
+			return;
+		}
+		any = true;
 		part->group_id = body->groups_names.items[deletion->next];
 		if (!delete_group(part, &deletion->versions[deletion->next]))
 		{

@@ -167,7 +167,7 @@ hide_topics(KConsumerGroupDescribeResponseGroup *group, Oid role)
 	}
 }
 
-/* In the current memory context, of which *used tells.  False: busy. */
+/* In the request's memory, of which *used tells.  False: busy. */
 static bool
 describe_one(KRequest *req, KStr id, KConsumerGroupDescribeResponseGroup *out, Size *used)
 {
@@ -183,11 +183,17 @@ describe_one(KRequest *req, KStr id, KConsumerGroupDescribeResponseGroup *out, S
 	out->error_code = error;
 	if (error != KERR_NONE)
 		return true;
-	/* the group's memory is the request's: the answer points into it */
-	if (!kapi_group_work(&work) || (g = kapi_group_open_any(&work, id, &slot)) == NULL)
+	if (!kapi_group_work(&work))
 		return false;
+	g = kapi_group_open_any(&work, id, &slot);
+	if (g == NULL)
+	{
+		kapi_group_work_end(&work);
+		return false;
+	}
 	if (slot != NULL)
 		kcoord_unlock(slot);
+	/* the group's memory stays: the answer points into it */
 	if (!kgroup_consumer_describe(g, out))
 	{
 		kmsg_init(&kmsg_consumer_group_describe_response_group, out);
@@ -201,26 +207,45 @@ describe_one(KRequest *req, KStr id, KConsumerGroupDescribeResponseGroup *out, S
 	return true;
 }
 
+/* How far a request has come; what is described stays so. */
+typedef struct Describing
+{
+	KConsumerGroupDescribeResponse resp;
+	int32		next;
+	Size		used;
+} Describing;
+
 void
 kapi_consumer_group_describe(KRequest *req)
 {
 	const KConsumerGroupDescribeRequest *body = req->body;
-	MemoryContext attempt = kapi_group_attempt(req);
-	KConsumerGroupDescribeResponse resp;
-	Size		used = 0;
+	Describing *work = req->work;
+	bool		any = false;
 
-	kmsg_init(&kmsg_consumer_group_describe_response, &resp);
-	resp.groups.count = body->group_ids.count;
-	resp.groups.items = kapi_items(&kmsg_consumer_group_describe_response,
-								   offsetof(KConsumerGroupDescribeResponse, groups),
-								   resp.groups.count, NULL);
-	for (int32 i = 0; i < resp.groups.count; i++)
+	if (work == NULL)
 	{
-		if (!describe_one(req, body->group_ids.items[i], &resp.groups.items[i], &used))
+		req->work = work = palloc0_object(Describing);
+		kmsg_init(&kmsg_consumer_group_describe_response, &work->resp);
+		work->resp.groups.items = kapi_items(&kmsg_consumer_group_describe_response,
+											 offsetof(KConsumerGroupDescribeResponse, groups),
+											 body->group_ids.count, NULL);
+		work->resp.groups.count = body->group_ids.count;
+	}
+	for (; work->next < body->group_ids.count; work->next++)
+	{
+		if (kapi_group_share_used() && any)
 		{
-			kapi_group_retry(req, attempt, kapi_consumer_group_describe);
+			kapi_wait_turn(req, kapi_consumer_group_describe);
 			return;
 		}
+		if (!describe_one(req, body->group_ids.items[work->next],
+						  &work->resp.groups.items[work->next], &work->used))
+		{
+			kapi_retry(req, kapi_consumer_group_describe);
+			return;
+		}
+		any = true;
+		kapi_wait_progress(req);
 	}
-	kapi_answer(req, &resp);
+	kapi_answer(req, &work->resp);
 }
