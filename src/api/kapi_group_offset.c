@@ -513,10 +513,28 @@ kapi_commits_failed(void)
  */
 
 /* The answer, while it waits for commits that it tells of. */
+typedef struct Fetching
+{
+	KOffsetFetchResponse resp;
+	bool		missed;			/* an offset that is not there: it may have been deleted */
+	XLogRecPtr	lsn;			/* of what is there */
+} Fetching;
+
 static void
 fetch_durable(KRequest * req)
 {
-	kapi_answer(req, req->work);
+	Fetching   *work = req->work;
+
+	if (work->missed && !kcoord_offset_missed(&work->lsn))
+	{
+		kapi_retry(req, fetch_durable);
+		return;
+	}
+	work->missed = false;
+	if (work->lsn > klog_durable_lsn())
+		kapi_wait_lsn(req, work->lsn, true, fetch_durable);
+	else
+		kapi_answer(req, &work->resp);
 }
 
 /* The error of a whole group, and of an answer of the old versions. */
@@ -639,11 +657,12 @@ tell_offset(FetchPart * part, const KCoordOffset * offset)
 /* All offsets of a group, of topics that exist and that the client may describe.  False: busy. */
 static bool
 fetch_all(KRequest * req, KCoordTable * table, KStr group_id, KOffsetFetchResponseGroup * out,
-		  XLogRecPtr * lsn)
+		  Fetching * work)
 {
 	KCoordOffset *offsets;
-	int			n = kcoord_offset_list(table, group_id, &offsets, lsn);
+	int			n = kcoord_offset_list(table, group_id, &offsets, &work->lsn);
 
+	work->missed = true;
 	out->topics.items = kapi_items(&kmsg_offset_fetch_response_group,
 								   offsetof(KOffsetFetchResponseGroup, topics), n, NULL);
 	for (int first = 0, end; first < n; first = end)
@@ -676,7 +695,7 @@ fetch_all(KRequest * req, KCoordTable * table, KStr group_id, KOffsetFetchRespon
 
 static bool
 fetch_named(KRequest * req, KCoordTable * table, const KOffsetFetchRequestGroup * group,
-			KOffsetFetchResponseGroup * out, XLogRecPtr * lsn)
+			KOffsetFetchResponseGroup * out, Fetching * work)
 {
 	out->topics.count = group->topics.count;
 	out->topics.items = kapi_items(&kmsg_offset_fetch_response_group,
@@ -710,8 +729,10 @@ fetch_named(KRequest * req, KCoordTable * table, const KOffsetFetchRequestGroup 
 				continue;
 			id = kapi_uuid(&topic->id);
 			if (kcoord_offset_get(table, group->group_id, &id, parts[p].partition_index, &offset,
-								  lsn))
+								  &work->lsn))
 				tell_offset(&parts[p], &offset);
+			else
+				work->missed = true;
 		}
 	}
 	return true;
@@ -720,7 +741,7 @@ fetch_named(KRequest * req, KCoordTable * table, const KOffsetFetchRequestGroup 
 /* False: busy. */
 static bool
 fetch_group(KRequest * req, KCoordTable * table, const KOffsetFetchRequestGroup * group,
-			KOffsetFetchResponseGroup * out, XLogRecPtr * lsn)
+			KOffsetFetchResponseGroup * out, Fetching * work)
 {
 	out->group_id = group->group_id;
 	out->error_code = kapi_group_check(group->group_id);
@@ -731,8 +752,8 @@ fetch_group(KRequest * req, KCoordTable * table, const KOffsetFetchRequestGroup 
 	if (out->error_code != KERR_NONE)
 		return true;
 	if (group->topics.count < 0)
-		return fetch_all(req, table, group->group_id, out, lsn);
-	return fetch_named(req, table, group, out, lsn);
+		return fetch_all(req, table, group->group_id, out, work);
+	return fetch_named(req, table, group, out, work);
 }
 
 /* The only group of an old version, as a group of the new ones; topics keep their layout. */
@@ -796,10 +817,9 @@ kapi_offset_fetch(KRequest * req)
 {
 	const		KOffsetFetchRequest *body = req->body;
 	MemoryContext attempt = kapi_group_attempt(req);
-	KOffsetFetchResponse *resp = palloc_object(KOffsetFetchResponse);
+	Fetching   *work = palloc0_object(Fetching);
 	KOffsetFetchResponseGroup *groups;
 	KCoordTable table;
-	XLogRecPtr	lsn = InvalidXLogRecPtr;
 	int32		n = req->version < 8 ? 1 : body->groups.count;
 	bool		busy;
 	bool		ok = true;
@@ -810,7 +830,7 @@ kapi_offset_fetch(KRequest * req)
 		kapi_group_retry(req, attempt, kapi_offset_fetch);
 		return;
 	}
-	kmsg_init(&kmsg_offset_fetch_response, resp);
+	kmsg_init(&kmsg_offset_fetch_response, &work->resp);
 	groups = kapi_items(&kmsg_offset_fetch_response, offsetof(KOffsetFetchResponse, groups), n,
 						NULL);
 	PushActiveSnapshot(GetLatestSnapshot());
@@ -825,7 +845,7 @@ kapi_offset_fetch(KRequest * req)
 			groups[i].error_code = KERR_COORDINATOR_NOT_AVAILABLE;
 		}
 		else
-			ok = fetch_group(req, &table, group, &groups[i], &lsn);
+			ok = fetch_group(req, &table, group, &groups[i], work);
 	}
 	PopActiveSnapshot();
 	kcoord_table_close(&table);
@@ -835,15 +855,12 @@ kapi_offset_fetch(KRequest * req)
 		return;
 	}
 	if (req->version < 8)
-		old_of_group(req, &groups[0], resp);
+		old_of_group(req, &groups[0], &work->resp);
 	else
 	{
-		resp->groups.count = n;
-		resp->groups.items = groups;
+		work->resp.groups.count = n;
+		work->resp.groups.items = groups;
 	}
-	req->work = resp;
-	if (lsn > klog_durable_lsn())
-		kapi_wait_lsn(req, lsn, true, fetch_durable);
-	else
-		fetch_durable(req);
+	req->work = work;
+	fetch_durable(req);
 }

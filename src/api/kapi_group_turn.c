@@ -458,6 +458,7 @@ write_all(void)
 	for (int i = 0; i < nwriting; i++)
 		writing[i].tried = false;
 	ok = kapi_guard(write_step, &valid, "writing consumer groups");
+	kcoord_offset_deleted();
 	for (int i = 0; i < nwriting; i++)
 	{
 		Writing    *w = &writing[i];

@@ -333,7 +333,10 @@ extern bool kcoord_offset_claim(KCoordTable *table, KStr group_id, const KCoordO
 extern void kcoord_offset_move(KCoordTable *table, KStr group_id, KCoordClaim *claim,
 							   const KCoordOffset *offset);
 
-/* Deletes one offset, or all of a group. */
+/*
+ * Deletes one offset, or all of a group.  When its transaction has ended, in whichever way, the
+ * process calls kcoord_offset_deleted().
+ */
 extern KCoordPut kcoord_offset_delete(KCoordTable *table, KStr group_id, const KUuid *topic_id,
 									  int32 partition);
 extern KCoordPut kcoord_offset_delete_all(KCoordTable *table, KStr group_id);
@@ -345,6 +348,15 @@ extern KCoordPut kcoord_offset_delete_all(KCoordTable *table, KStr group_id);
 typedef bool (*KCoordExpired) (void *arg, const KCoordOffset *offset);
 extern int	kcoord_offset_delete_some(KCoordTable *table, KStr group_id, KCoordExpired expired,
 									  void *arg);
+
+extern void kcoord_offset_deleted(void);
+
+/*
+ * An offset was not there in a snapshot that was taken before, perhaps since it was deleted, and
+ * nothing is left that tells by which commit.  *lsn becomes at least what must be durable before
+ * somebody is told so; false: not known yet, since some are just being deleted: ask again later.
+ */
+extern bool kcoord_offset_missed(XLogRecPtr *lsn);
 
 /* ------------------------------------------------------------------------
  * Expiry: kcoord_expire.c

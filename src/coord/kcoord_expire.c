@@ -156,6 +156,7 @@ expire_next(int64 wall_ms, int64 retention_ms)
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 	}
+	kcoord_offset_deleted();
 	MemoryContextSwitchTo(caller);
 	return found;
 }
@@ -251,6 +252,7 @@ kcoord_expire(int64 wall_ms, int64 retention_ms, bool (*go_on) (void))
 bool
 kcoord_expire_failed(const char **group_id)
 {
+	kcoord_offset_deleted();
 	*group_id = groups_done || !got_on ? NULL : pnstrdup(last_group.data, last_group.len);
 	return got_on;
 }

@@ -74,6 +74,8 @@ typedef struct KCoordShared
 	pg_atomic_uint64 incarnations;
 	pg_atomic_uint64 timer;		/* not later than any slot's deadline */
 	pg_atomic_uint32 loaded;
+	pg_atomic_uint32 deleters;	/* processes that are deleting offsets */
+	pg_atomic_uint64 deleted;	/* greatest end of a commit of those that did */
 	KCoordBroker brokers[KCOORD_BROKERS];
 } KCoordShared;
 

@@ -11,13 +11,14 @@
 #include "access/xact.h"
 #include "common/int.h"
 #include "datatype/timestamp.h"
+#include "storage/ipc.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-#include "coord/kcoord.h"
+#include "coord/kcoord_int.h"
 #include "topic/kcatalog.h"
 
 #define NCOLUMNS	Anum_group_offset_expires
@@ -156,6 +157,59 @@ kcoord_offset_move(KCoordTable *table, KStr group_id, KCoordClaim *claim,
 	kcoord_row_update(table, &claim->tid, values, nulls);
 }
 
+/* ------------------------------------------------------------------------
+ * Deletions: a row that is there tells of its commit, one that is gone does not
+ * ------------------------------------------------------------------------
+ */
+
+static bool deleting;			/* this process is counted as a deleter */
+
+void
+kcoord_offset_deleted(void)
+{
+	uint64		last = XactLastCommitEnd;
+	uint64		known = pg_atomic_read_u64(&kcoord_shared->deleted);
+
+	if (!deleting)
+		return;
+	/* an abort's is that of an earlier commit, which does not matter */
+	while (known < last &&
+		   !pg_atomic_compare_exchange_u64(&kcoord_shared->deleted, &known, last))
+		;
+	deleting = false;
+	pg_atomic_fetch_sub_u32(&kcoord_shared->deleters, 1);
+}
+
+static void
+deleter_exits(int code, Datum arg)
+{
+	kcoord_offset_deleted();
+}
+
+/* Before a row is deleted. */
+static void
+begin_deleting(void)
+{
+	static bool registered;
+
+	if (!registered)
+		before_shmem_exit(deleter_exits, (Datum) 0);
+	registered = true;
+	if (!deleting)
+		pg_atomic_fetch_add_u32(&kcoord_shared->deleters, 1);
+	deleting = true;
+}
+
+bool
+kcoord_offset_missed(XLogRecPtr *lsn)
+{
+	if (pg_atomic_read_u32(&kcoord_shared->deleters) > 0)
+		return false;
+	pg_read_barrier();
+	*lsn = Max(*lsn, pg_atomic_read_u64(&kcoord_shared->deleted));
+	return true;
+}
+
 KCoordPut
 kcoord_offset_delete(KCoordTable *table, KStr group_id, const KUuid *topic_id, int32 partition)
 {
@@ -163,6 +217,7 @@ kcoord_offset_delete(KCoordTable *table, KStr group_id, const KUuid *topic_id, i
 		kcoord_varlena(group_id.data, group_id.len), uuid_datum(topic_id), Int32GetDatum(partition)
 	};
 
+	begin_deleting();
 	return kcoord_row_delete(table, values, lengthof(key_equal), key_equal);
 }
 
@@ -171,6 +226,7 @@ kcoord_offset_delete_all(KCoordTable *table, KStr group_id)
 {
 	Datum		group = kcoord_varlena(group_id.data, group_id.len);
 
+	begin_deleting();
 	return kcoord_row_delete(table, &group, 1, key_equal);
 }
 
@@ -284,8 +340,10 @@ kcoord_offset_delete_some(KCoordTable *table, KStr group_id, KCoordExpired expir
 		TM_FailureData failure;
 
 		read_row(RelationGetDescr(table->rel), tuple, &offset, &lsn);
-		if (expired(arg, &offset) &&
-			heap_delete(table->rel, &tuple->t_self, GetCurrentCommandId(true), InvalidSnapshot,
+		if (!expired(arg, &offset))
+			continue;
+		begin_deleting();
+		if (heap_delete(table->rel, &tuple->t_self, GetCurrentCommandId(true), InvalidSnapshot,
 						false, &failure, false) == TM_Ok)
 			deleted++;
 	}

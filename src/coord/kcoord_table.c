@@ -139,6 +139,8 @@ kcoord_shmem_init(void)
 		pg_atomic_init_u64(&shared->incarnations, 0);
 		pg_atomic_init_u64(&shared->timer, PG_INT64_MAX);
 		pg_atomic_init_u32(&shared->loaded, 0);
+		pg_atomic_init_u32(&shared->deleters, 0);
+		pg_atomic_init_u64(&shared->deleted, 0);
 		for (int i = 0; i < KCOORD_BROKERS; i++)
 		{
 			SpinLockInit(&shared->brokers[i].mutex);

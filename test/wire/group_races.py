@@ -131,6 +131,34 @@ def deletion_is_durable():
              'and no row is left')
 
 
+def deletion_that_others_see():
+    """An offset that is deleted, but not durably, is not told to be gone."""
+    here, there, topic, group = client_of(0), client_of(1), fresh(), fresh('group')
+    make_topic(here, topic)
+    same(commit(here, group, topic, 10), 'NONE', 'an offset')
+    fetch = {'groups': [{'group_id': group, 'topics': [{'name': topic, 'partition_indexes': [0]}]}]}
+    point = 'group-after-commit'
+    sql('SELECT kafka_test.stop_arm(%s, %s)', point, 'wait')
+    there.send('OffsetDelete', 0, {'group_id': group, 'topics': [
+        {'name': topic, 'partitions': [{'partition_index': 0}]}]})
+    ok(sql('SELECT kafka_test.stop_await(%s)', point) == [(True,)], 'it is deleted')
+    same(sql('SELECT count(*) FROM kafka.group_offset WHERE group_id = %s', group), [(0,)],
+         'as all can see')
+    here.send('OffsetFetch', 8, fetch)
+    here.sock.settimeout(1)
+    try:
+        here.recv_frame()
+        ok(False, 'who asks for it is not told yet')
+    except TimeoutError:
+        ok(True, 'who asks for it is not told yet')
+    here.sock.settimeout(30)
+    sql('SELECT kafka_test.stop_release(%s)', point)
+    r = here.receive('OffsetFetch', 8)['groups'][0]['topics'][0]['partitions'][0]
+    same((err(r['error_code']), r['committed_offset']), ('NONE', -1), 'but when that is durable')
+    r = there.receive('OffsetDelete', 0)
+    same(err(r['topics'][0]['partitions'][0]['error_code']), 'NONE', 'as the one who deletes it')
+
+
 def two_at_once():
     """Two brokers commit the same offset at one time, again and again."""
     here, there, topic, group = client_of(0), client_of(1), fresh(), fresh('group')
@@ -159,4 +187,4 @@ def two_at_once():
 
 
 main(commit_of_a_former_owner, commit_of_a_member, deletion_of_offsets, deletion_of_a_group,
-     deletion_is_durable, two_at_once)
+     deletion_is_durable, deletion_that_others_see, two_at_once)

@@ -469,6 +469,17 @@ kcoord_offset_delete_all(KCoordTable *table, KStr group_id)
 	return put();
 }
 
+void
+kcoord_offset_deleted(void)
+{
+}
+
+bool
+kcoord_offset_missed(XLogRecPtr *lsn)
+{
+	return !fake_chance(fake_busy);
+}
+
 bool
 kcoord_offset_get(KCoordTable *table, KStr group_id, const KUuid *topic_id, int32 partition,
 				  KCoordOffset *offset, XLogRecPtr *lsn)
