@@ -161,6 +161,8 @@ class Target:
         if key == 'topic_partitions':
             # By ids, which each broker makes up.
             value = sorted(value, key=lambda t: names.get(t['topic_id'], ''))
+        if self.api == 'JoinGroup' and key == 'members':
+            value = sorted(value, key=lambda m: self.members.get(m['member_id'], ''))
         if self.api == 'OffsetDelete' and key == 'partitions':
             value = sorted(value, key=lambda p: p['partition_index'])
         if self.api == 'ListOffsets' and key in ('topics', 'partitions'):
@@ -230,6 +232,12 @@ class Target:
                         break
                     time.sleep(0.01)
                 return 'no answer'
+            return self.hear(c, api, version)
+        except Closed:
+            return 'closed'
+
+    def hear(self, c, api, version):
+        try:
             return self.decode(api, version, c.recv_frame())
         except Closed:
             return 'closed'
@@ -243,11 +251,20 @@ class Target:
         self.named = steps[0][2].get('group_id', '-')[6:] if isinstance(steps[0], tuple) else '-'
         self.exact = True
         c = self.client()
+        aside = {}
         for step in steps:
             if isinstance(step, history.Topic):
                 self.make_topics(c, [(step.name, step.partitions, step.configs)])
             elif isinstance(step, history.Made):
                 step.make(self)
+            elif isinstance(step, history.Aside):
+                api, version, body = step.step
+                aside[step.name] = (self.client(), *step.step)
+                aside[step.name][0].send_raw(request_frame(api, version, self.fill_in(body), 77))
+            elif isinstance(step, history.Heard):
+                other, self.api, version, body = aside.pop(step.name)
+                with other:
+                    yield self.api, version, body, self.hear(other, self.api, version)
             else:
                 self.api, version, body = step
                 answer = self.step(c, self.api, version, body)

@@ -181,6 +181,77 @@ def classic():
     return steps
 
 
+def made(make):
+    from history import Made
+    return Made(make)
+
+
+def remember(name):
+    """The member that the broker has last told of."""
+    return made(lambda target: setattr(target, name, target.member))
+
+
+def wait_for_state(group, state):
+    """What has been asked aside has come so far that the group has this state."""
+    def look(target):
+        deadline = time.monotonic() + 30
+        with target.client() as c:
+            while c.request('DescribeGroups', 5, target.fill_in(describe_groups(5, group)))[
+                    'groups'][0]['group_state'] != state:
+                if time.monotonic() > deadline:
+                    raise RuntimeError('the group does not become ' + state)
+                time.sleep(0.01)
+    return made(look)
+
+
+def rebalances():
+    """Two members, each of which knows what the other one waits for."""
+    from history import Aside, Heard
+    group = 'GROUP:r'
+    a, b = made(lambda target: target.a), made(lambda target: target.b)
+
+    def join(member, **more):
+        return ('JoinGroup', 9, join_group(9, group_id=group, member_id=member, **more))
+
+    def sync(member, generation, v=5, **more):
+        return ('SyncGroup', v, sync_group(v, group_id=group, member_id=member,
+                                           generation_id=generation, **more))
+
+    def asked(member, generation):
+        """In this phase."""
+        steps = [('ListGroups', 5, list_groups(5))]
+        for v in range(0, 5):
+            for g in (generation, generation - 1, generation + 1, -1):
+                steps.append(('Heartbeat', v, heartbeat(v, group_id=group, member_id=member,
+                                                        generation_id=g)))
+        for v in range(2, 11):
+            for g in (generation, generation - 1, generation + 1, -1):
+                steps.append(('OffsetCommit', v, offset_commit(
+                    v, group_id=group, member_id=member, generation_id_or_member_epoch=g)))
+        return steps + [('OffsetFetch', 9, offset_fetch(9, group_id=group)),
+                        ('DeleteGroups', 2, delete_groups(2, group))]
+    other = [{'name': 'range', 'metadata': subscription('diff-one')}]
+    both = [{'member_id': a, 'assignment': b'of a'}, {'member_id': b, 'assignment': b'of b'}]
+    return [join(''), remember('a'), join(a), sync(a, 1, assignments=both[:1]),
+            # the second one waits for the first
+            join(''), remember('b'), Aside('b', *join(b)),
+            wait_for_state(group, 'PreparingRebalance'), *asked(a, 1),
+            *[sync(a, g, v, assignments=[]) for v in range(0, 6) for g in (1, 0, 2)],
+            join(a), Heard('b'),
+            # both wait for the leader
+            *asked(a, 2), *asked(b, 2),
+            # which begins anew instead
+            Aside('b', *sync(b, 2, assignments=[])), Aside('a', *join(a, protocols=other)),
+            Heard('b'), wait_for_state(group, 'PreparingRebalance'), *asked(b, 2),
+            join(b), Heard('a'), Aside('b', *sync(b, 3, assignments=[])),
+            sync(a, 3, assignments=both), Heard('b'), *asked(a, 3), *asked(b, 3),
+            # one leaves: the other one learns of it
+            ('LeaveGroup', 5, leave_group(5, group_id=group, members=[
+                {'member_id': b, 'group_instance_id': None, 'reason': None}])),
+            *asked(a, 3), *asked(b, 3), sync(a, 3, assignments=[]), join(a),
+            sync(a, 4, assignments=both[:1]), *asked(a, 4)]
+
+
 def joins():
     return [('JoinGroup', v, join_group(v, group_id='GROUP:j%d-%d' % (v, i), **more))
             for v in range(0, 10) for i, more in enumerate((
@@ -287,6 +358,7 @@ def patterns():
 def all_histories():
     yield 'first joins', joins()
     yield 'a classic member', classic()
+    yield 'two members', rebalances()
     yield 'a static member', static()
     yield 'members of the consumer protocol', consumer()
     yield 'patterns', patterns()

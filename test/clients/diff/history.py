@@ -3,6 +3,8 @@
 A history is a list of steps on topics of its own.  A step is
     Topic(name, configs, partitions)    makes a topic, with every default that its configs leave
     (api, version, body)                asks; texts stand for each broker's own values, as in cases
+    Aside(name, api, version, body)     asks on a connection of that name, and does not wait
+    Heard(name)                         for what comes back there
 and whatever is answered is compared, except to Topic.  Made has what a broker must be asked for
 first: Made(lambda target: ...) in place of any value.
 """
@@ -26,6 +28,17 @@ class Topic:
 class Made:
     def __init__(self, make):
         self.make = make
+
+
+class Aside:
+    def __init__(self, name, *step):
+        self.name = name
+        self.step = step
+
+
+class Heard:
+    def __init__(self, name):
+        self.name = name
 
 
 SHOWN = ('fetch_offset', 'last_fetched_epoch', 'partition_max_bytes', 'max_bytes', 'session_epoch',
