@@ -25,6 +25,7 @@ int			kguc_node_id;
 char	   *kguc_rack;
 int			kguc_brokers;
 int			kguc_readers;
+int			kguc_wal_prealloc_mb;
 char	   *kguc_anonymous_role;
 bool		kguc_auto_create_topics;
 int			kguc_num_partitions;
@@ -152,6 +153,12 @@ define_identity(void)
 							NULL,
 							&kguc_readers, 2, 1, 16,
 							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_pg.wal_prealloc_size",
+							"How much WAL space is made before it is needed.",
+							"Up to min_wal_size is made when it is quiet.",
+							&kguc_wal_prealloc_mb, 64, 0, 65536,
+							PGC_SIGHUP, GUC_UNIT_MB,
 							NULL, NULL, NULL);
 }
 

@@ -17,6 +17,7 @@ extern char *kguc_advertised_listeners; /* reload: see kguc_advertised_find() */
 extern int	kguc_node_id;		/* start */
 extern char *kguc_rack;			/* reload: '' = none */
 extern int	kguc_brokers;		/* start: broker processes */
+extern int	kguc_wal_prealloc_mb;	/* reload: kafka_pg.wal_prealloc_size; 0: make no WAL files */
 extern int	kguc_readers;		/* start: processes that read cold pages for brokers */
 
 /* Who may do what without asking */

@@ -169,6 +169,10 @@ extern bool klog_quorum_wanted(void);
 extern void klog_flusher_attach(void);
 extern bool klog_flusher_turn(void);	/* false: nothing was asked for */
 
+/* Makes WAL files ahead of need: for how long to sleep, in ms, as a turn of kworker_loop(). */
+extern void klog_prealloc_attach(void);
+extern long klog_prealloc_turn(void);
+
 /* The process that waits for the quorum. Runs with synchronous_commit = on. */
 extern void klog_syncwait_attach(void);
 extern bool klog_syncwait_turn(void);	/* false: nothing to wait for */

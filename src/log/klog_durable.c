@@ -95,6 +95,12 @@ klog_syncwait_attach(void)
 }
 
 void
+klog_prealloc_attach(void)
+{
+	attach_latch(&klog_shared->prealloc);
+}
+
+void
 klog_keeper_attach(void)
 {
 	attach_latch(&klog_shared->keeper);
@@ -316,6 +322,19 @@ klog_quorum_wanted(void)
 #endif
 }
 
+/* A server that fills a WAL file soon needs more of them. */
+static void
+note_wal_file(XLogRecPtr flushed)
+{
+	uint64		segno = flushed / wal_segment_size;
+	bool		first = pg_atomic_read_u64(&klog_shared->wal_segno) == 0;
+
+	if (!raise_to(&klog_shared->wal_segno, segno) || first)
+		return;
+	pg_atomic_write_u32(&klog_shared->prealloc_wanted, 1);
+	set_latch(&klog_shared->prealloc);
+}
+
 /* Tells everybody how far WAL is durable. Any process may call it, also in a commit callback. */
 void
 klog_publish(void)
@@ -335,6 +354,7 @@ klog_publish(void)
 	raise_to(&klog_shared->durable, durable);
 	if (durable < flushed)
 		set_latch(&klog_shared->syncwait);
+	note_wal_file(flushed);
 
 	SpinLockAcquire(&klog_shared->mutex);
 	index = klog_shared->dirty_head;

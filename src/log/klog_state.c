@@ -119,6 +119,8 @@ klog_shmem_init(void)
 			pg_atomic_init_u64(&klog_shared->replayed[i], 0);
 		pg_atomic_init_u64(&klog_shared->wants_replay, 0);
 		pg_atomic_init_u32(&klog_shared->flushing, 0);
+		pg_atomic_init_u64(&klog_shared->wal_segno, 0);
+		pg_atomic_init_u32(&klog_shared->prealloc_wanted, 0);
 		for (int i = 0; i < KLOG_WAIT_SLOTS; i++)
 			ConditionVariableInit(&klog_shared->any_moved[i]);
 		klog_shared->next_generation = 1;

@@ -154,6 +154,10 @@ typedef struct KLogShared
 	pg_atomic_uint64 durable;
 	pg_atomic_uint64 wants_durable; /* bit n: broker n */
 
+	/* the WAL file of the latest flush; has another begun since the start of the server? */
+	pg_atomic_uint64 wal_segno;
+	pg_atomic_uint32 prealloc_wanted;
+
 	/*
 	 * recovery: records replayed, by partition as far as hashing tells them apart; brokers to be
 	 * told of the next
@@ -169,6 +173,7 @@ typedef struct KLogShared
 	Latch	   *flusher;
 	Latch	   *keeper;
 	Latch	   *syncwait;
+	Latch	   *prealloc;
 	Latch	   *broker[KLOG_MAX_BROKERS];
 	Latch	   *reader[KLOG_MAX_READERS];
 	pg_atomic_uint32 flushing;	/* somebody is in XLogFlush for us */

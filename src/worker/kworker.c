@@ -51,6 +51,7 @@ static const struct
 	[KWORKER_FLUSHER] = {"kafka flusher", kworker_flusher, false},
 	[KWORKER_SYNCWAIT] = {"kafka syncwait", kworker_syncwait, true},
 	[KWORKER_KEEPER] = {"kafka keeper", kworker_keeper, false},
+	[KWORKER_PREALLOC] = {"kafka prealloc", kworker_prealloc, false},
 	[KWORKER_READER] = {"kafka reader", kworker_reader, false},
 	[KWORKER_BROKER] = {"kafka broker", kworker_broker, false},
 	[KWORKER_DDL] = {"kafka ddl", kworker_ddl, true},
@@ -64,8 +65,8 @@ static const struct
 static int
 kworker_slot_count(void)
 {
-	/* flusher, syncwait, keeper, ddl */
-	return 4 + kguc_readers + kguc_brokers;
+	/* flusher, syncwait, keeper, prealloc, ddl */
+	return 5 + kguc_readers + kguc_brokers;
 }
 
 Size
@@ -97,6 +98,7 @@ kworker_shmem_init(void)
 		kworker_shared->slots[n++].kind = KWORKER_FLUSHER;
 		kworker_shared->slots[n++].kind = KWORKER_SYNCWAIT;
 		kworker_shared->slots[n++].kind = KWORKER_KEEPER;
+		kworker_shared->slots[n++].kind = KWORKER_PREALLOC;
 		for (int i = 0; i < kguc_readers; i++)
 		{
 			kworker_shared->slots[n].kind = KWORKER_READER;

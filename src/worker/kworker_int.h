@@ -17,6 +17,7 @@ typedef enum KWorkerKind
 	KWORKER_FLUSHER,
 	KWORKER_SYNCWAIT,
 	KWORKER_KEEPER,
+	KWORKER_PREALLOC,
 	KWORKER_READER,
 	KWORKER_BROKER,
 	KWORKER_DDL
@@ -61,6 +62,7 @@ extern void kworker_broker(int no);
 extern void kworker_flusher(int no);
 extern void kworker_syncwait(int no);
 extern void kworker_keeper(int no);
+extern void kworker_prealloc(int no);
 extern void kworker_reader(int no);
 extern void kworker_ddl(int no);
 

@@ -285,7 +285,7 @@ launcher_complain(int missing)
 			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 			 errmsg("no room for %d of the %d background workers of kafka_pg",
 					missing, kworker_shared->nslots + 1),
-			 errdetail("They are launcher, flusher, syncwait, keeper, ddl, %d readers and %d brokers.",
+			 errdetail("They are launcher, flusher, syncwait, keeper, prealloc, ddl, %d readers and %d brokers.",
 					   kguc_readers, kguc_brokers),
 			 errhint("Set max_worker_processes to at least %d and restart the server.",
 					 max_worker_processes + missing)));
@@ -333,6 +333,7 @@ launcher_round(void *arg)
 		{
 			case KWORKER_FLUSHER:
 			case KWORKER_KEEPER:
+			case KWORKER_PREALLOC:
 				wanted = core && !standby;
 				break;
 			case KWORKER_SYNCWAIT:

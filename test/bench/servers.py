@@ -74,6 +74,9 @@ class Server:
     """What was written reaches the disk now, and not in somebody else's turn."""
     os.sync()
 
+  def rest(self):
+    """What the server does by itself when nobody loads it comes to its end."""
+
   def cool(self, topic):
     """A topic's records leave memory; returns how many MB of them could not be made to."""
     self.settle()
@@ -215,6 +218,15 @@ class KafkaPg(Postgres):
     if variant == 'fast heartbeats':
       self.settings += tuple('kafka_pg.group_consumer_%sheartbeat_interval=%d' % (least, HEARTBEAT_MS)
                              for least in ('min_', ''))
+
+  def rest(self):
+    """All WAL files have been made that min_wal_size keeps."""
+    for _ in range(600):
+      (made,), = self.sql("SELECT sum(size) >= pg_size_bytes(current_setting('min_wal_size'))"
+                          " FROM pg_ls_waldir()")
+      if made:
+        return
+      time.sleep(0.1)
 
   def files(self, topic):
     (path,), = self.sql('SELECT pg_relation_filepath(("table")::oid) FROM kafka.topic WHERE name = %s',

@@ -94,6 +94,7 @@ def warm_up(server, seconds):
           idempotent=idempotent)
     drive('delete', server, topic='warm-up')
     server.settle()
+  server.rest()
 
 
 def seconds_of(run, cell):

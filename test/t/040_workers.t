@@ -73,8 +73,8 @@ sub wait_log
 	return;
 }
 
-my $all = 'broker 0 broker 1 flusher keeper launcher reader 0 reader 1';
-my $core = 'flusher keeper launcher';
+my $all = 'broker 0 broker 1 flusher keeper launcher prealloc reader 0 reader 1';
+my $core = 'flusher keeper launcher prealloc';
 
 # -------------------------------------------------------------------------------------------
 # From nothing to all of them, and back
@@ -98,7 +98,7 @@ poll_listens($node, 'and clients can connect');
 # -------------------------------------------------------------------------------------------
 # Each of them ends, and comes back alone
 # -------------------------------------------------------------------------------------------
-for my $name ('flusher', 'keeper', 'reader 1', 'broker 0', 'launcher')
+for my $name ('flusher', 'keeper', 'prealloc', 'reader 1', 'broker 0', 'launcher')
 {
 	my $postmaster = $node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()');
 	my $pid = worker_pid($node, $name);
@@ -140,7 +140,7 @@ poll_workers($node, $all, 'created again');
 # No process may keep what it knows of one extension for the next.
 my $pids = $node->safe_psql('postgres', <<'SQL');
 SELECT array_agg(pid) FROM pg_stat_activity
- WHERE backend_type ~ 'kafka (broker|flusher|keeper|reader)'
+ WHERE backend_type ~ 'kafka (broker|flusher|keeper|prealloc|reader)'
 SQL
 $node->safe_psql('postgres', 'BEGIN; DROP EXTENSION kafka_pg; CREATE EXTENSION kafka_pg; COMMIT');
 $node->poll_query_until('postgres',
@@ -227,8 +227,8 @@ $from = -s $node->logfile;
 $node->start;
 wait_log(
 	$node,
-	qr/no\ room\ for\ \d\ of\ the\ 9\ background\ workers\ of\ kafka_pg\n
-		.*launcher,\ flusher,\ syncwait,\ keeper,\ ddl,\ 2\ readers\ and\ 2\ brokers.*\n
+	qr/no\ room\ for\ \d\ of\ the\ 10\ background\ workers\ of\ kafka_pg\n
+		.*launcher,\ flusher,\ syncwait,\ keeper,\ prealloc,\ ddl,\ 2\ readers\ and\ 2\ brokers.*\n
 		.*HINT:.*max_worker_processes\ to\ at\ least\ \d+/x,
 	$from,
 	'too few background workers: the log says how many');

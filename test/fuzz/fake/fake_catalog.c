@@ -37,6 +37,7 @@ int			kguc_node_id = 1;
 char	   *kguc_rack = "";
 int			kguc_brokers = 1;
 int			kguc_readers = 1;
+int			kguc_wal_prealloc_mb = 0;
 char	   *kguc_anonymous_role = "kafka";
 bool		kguc_auto_create_topics = true;
 int			kguc_num_partitions = 1;
