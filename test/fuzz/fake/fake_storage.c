@@ -52,6 +52,7 @@ int			NBuffers = 2 * PAGES + 1;
 int			NLocBuffer;
 Block	   *LocalBufferBlockPointers;
 int			XLOGbuffers = 64;
+int			wal_segment_size = 16 * 1024 * 1024;
 
 static FakeBuffer buffers[PAGES];
 static Buffer touched[MAX_TOUCHED];
