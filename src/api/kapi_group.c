@@ -489,7 +489,7 @@ kapi_group_event(KRequest * req, KStr id, bool create, KGroupEvent event,
 		kapi_retry(req, step);
 		return;
 	}
-	kapi_pattern_begin(kapi_role(req));
+	kapi_pattern_begin(kapi_role(req), req->begun);
 	switch (kcoord_lock(id, create, &slot))
 	{
 		case KCOORD_LOCKED:

@@ -98,8 +98,8 @@ extern void kapi_group_requests_init(void);
  * ------------------------------------------------------------------------
  */
 
-/* Before an event: patterns match topics that this role may describe. */
-extern void kapi_pattern_begin(Oid role);
+/* Before an event of a request that began then: patterns match what its role may describe. */
+extern void kapi_pattern_begin(Oid role, int64 begun);
 
 /* KGroupEnv's match_topics, from the cache.  What is not there makes kapi_pattern_wanting() true. */
 extern bool kapi_pattern_topics(uint64 version, KStr pattern, KGroupMatch match, void *match_arg);

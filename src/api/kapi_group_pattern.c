@@ -3,12 +3,14 @@
  *		Which topics match a pattern: each process' cache, filled in slices between events.
  *
  * An event looks patterns up under a group's lock, where nothing may take long and no catalog can
- * be read.  What it does not find here is wanted: the event is thrown away, the pattern is worked
- * on for some milliseconds a turn, and then the event is run again.
+ * be read.  What it does not find here is wanted: the event is thrown away, the pattern is put into
+ * a queue that is worked off for some milliseconds a turn, and then the event is run again.  One
+ * pattern is worked on to its end before the next: so all come to theirs, however many there are.
  */
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "lib/ilist.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
@@ -22,7 +24,10 @@
 /* Rights may have changed after that time. */
 #define FRESH_MS		10000
 
-/* All patterns go when they are more than this. */
+/* Who has asked for a pattern asks again each turn; after that time without, nobody waits. */
+#define ABANDONED_MS	5000
+
+/* All patterns go when they are more than this, and more than those of two groups. */
 #define BYTES_MAX		((Size) 16 * 1024 * 1024)
 
 typedef struct PatternKey
@@ -37,6 +42,9 @@ typedef struct Pattern
 	bool		done;
 	bool		valid;
 	int64		when;			/* it was done */
+	bool		queued;
+	dlist_node	node;			/* in the queue */
+	int64		asked;			/* somebody has last waited for it */
 	uint8	   *matches;		/* a bit for each topic */
 } Pattern;
 
@@ -50,9 +58,10 @@ static struct
 	Oid		   *relids;
 	HTAB	   *patterns;
 	Size		bytes;
+	dlist_head	queue;			/* of patterns that are wanted */
 } known;
 
-/* The pattern that is worked on. */
+/* The pattern that is worked on, the first of the queue. */
 static struct
 {
 	MemoryContext ctx;
@@ -64,6 +73,7 @@ static struct
 } job;
 
 static Oid	asking_role;
+static int64 asking_since;
 static bool wanting;
 static PatternKey wanted;
 static uint64 slice_turn;
@@ -94,9 +104,10 @@ compare_keys(const void *a, const void *b, Size size)
  */
 
 void
-kapi_pattern_begin(Oid role)
+kapi_pattern_begin(Oid role, int64 begun)
 {
 	asking_role = role;
+	asking_since = begun;
 	wanting = false;
 }
 
@@ -114,7 +125,8 @@ kapi_pattern_topics(uint64 version, KStr text, KGroupMatch match, void *match_ar
 
 	if (known.version == version)
 		pattern = hash_search(known.patterns, &key, HASH_FIND, NULL);
-	if (pattern == NULL || !pattern->done || kapi_now() - pattern->when > FRESH_MS)
+	/* As old as it might be when the request began: one that needs many must not outlast them. */
+	if (pattern == NULL || !pattern->done || asking_since - pattern->when > FRESH_MS)
 	{
 		/* the first one is enough: what the event says now will be thrown away */
 		if (!wanting)
@@ -168,6 +180,7 @@ know_names(uint64 version)
 	MemoryContextReset(known.ctx);
 	old = MemoryContextSwitchTo(known.ctx);
 	known.bytes = 0;
+	dlist_init(&known.queue);
 	known.ntopics = 0;
 	known.names = palloc_extended((list_length(topics) + 1) * sizeof(KStr), MCXT_ALLOC_HUGE);
 	known.relids = palloc((list_length(topics) + 1) * sizeof(Oid));
@@ -190,27 +203,50 @@ know_names(uint64 version)
 	return true;
 }
 
-static Pattern *
-find_pattern(void)
+static Size
+matches_size(void)
+{
+	return (known.ntopics + 7) / 8 + 1;
+}
+
+static bool
+too_many(void)
+{
+	return known.bytes > Max(BYTES_MAX, 2 * KGROUP_MAX_PATTERNS * matches_size());
+}
+
+/* Puts the pattern that is wanted into the queue, unless it is there. */
+static void
+queue_wanted(void)
 {
 	Pattern    *pattern = hash_search(known.patterns, &wanted, HASH_FIND, NULL);
-	Size		size = (known.ntopics + 7) / 8 + 1;
 
 	if (pattern == NULL)
 	{
 		PatternKey	key = wanted;
 		char	   *text = MemoryContextAlloc(known.ctx, key.text.len + 1);
-		uint8	   *matches = MemoryContextAlloc(known.ctx, size);
+		uint8	   *matches = MemoryContextAlloc(known.ctx, matches_size());
 
 		memcpy(text, key.text.data, key.text.len);
 		key.text.data = text;
 		pattern = hash_search(known.patterns, &key, HASH_ENTER, NULL);
 		pattern->matches = matches;
-		known.bytes += size + key.text.len + sizeof(Pattern);
+		pattern->queued = false;
+		known.bytes += matches_size() + key.text.len + sizeof(Pattern);
 	}
 	pattern->done = false;
-	memset(pattern->matches, 0, size);
-	return pattern;
+	pattern->asked = kapi_now();
+	if (!pattern->queued)
+		dlist_push_tail(&known.queue, &pattern->node);
+	pattern->queued = true;
+}
+
+static void
+leave_queue(Pattern *pattern)
+{
+	dlist_delete(&pattern->node);
+	pattern->queued = false;
+	end_job();
 }
 
 static void
@@ -219,7 +255,7 @@ finish_job(bool valid)
 	job.pattern->valid = valid;
 	job.pattern->done = true;
 	job.pattern->when = kapi_now();
-	end_job();
+	leave_queue(job.pattern);
 }
 
 static void *
@@ -228,21 +264,19 @@ job_grow(void *ctx, size_t size)
 	return MemoryContextAllocExtended(ctx, size, MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
 }
 
-/* Begins with the pattern that is wanted, unless it is being worked on. */
 static void
-begin_job(void)
+begin_job(Pattern *pattern)
 {
 	const char *problem;
 
-	if (job.pattern != NULL && compare_keys(&job.pattern->key, &wanted, 0) == 0)
-		return;
 	end_job();
-	job.pattern = find_pattern();
+	job.pattern = pattern;
 	job.next = 0;
 	job.work = 0;
+	memset(pattern->matches, 0, matches_size());
 	karena_init(&job.arena, NULL, 0, (size_t) 16 * 1024 * 1024, job_grow, job.ctx);
-	job.compiled = kpattern_compile(job.pattern->key.text, &job.arena, &problem);
-	slice_used += 10 * (uint64) job.pattern->key.text.len + 1000;
+	job.compiled = kpattern_compile(pattern->key.text, &job.arena, &problem);
+	slice_used += 10 * (uint64) pattern->key.text.len + 1000;
 	if (job.compiled == NULL)
 		finish_job(false);
 }
@@ -277,11 +311,21 @@ kapi_pattern_advance(uint64 version)
 		slice_turn = kapi_turn();
 		slice_used = 0;
 	}
-	if (slice_used >= SLICE)
+	if ((known.version != version || too_many()) && !know_names(version))
 		return;
-	if ((known.version != version || known.bytes > BYTES_MAX) && !know_names(version))
-		return;
-	begin_job();
-	if (job.pattern != NULL)
-		go_on();
+	queue_wanted();
+	while (slice_used < SLICE && !dlist_is_empty(&known.queue))
+	{
+		Pattern    *first = dlist_head_element(Pattern, node, &known.queue);
+
+		if (kapi_now() - first->asked > ABANDONED_MS)
+			leave_queue(first);
+		else
+		{
+			if (job.pattern != first)
+				begin_job(first);
+			if (job.pattern != NULL)
+				go_on();
+		}
+	}
 }

@@ -57,6 +57,9 @@ typedef struct KGroupConfig
 
 extern const KGroupConfig kgroup_config_defaults;
 
+/* A group may have so many different patterns; Kafka has no bound. */
+#define KGROUP_MAX_PATTERNS	256
+
 typedef struct KGroupTopic
 {
 	KUuid		id;

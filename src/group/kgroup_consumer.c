@@ -603,7 +603,7 @@ kgroup_consumer_heartbeat(KGroup *g, const KGroupCaller *caller,
 		kg_dirty_member(g, member);
 		if (kg_present(member->regex) && !kg_resolve_regex(g, member->regex))
 			return refuse(g, caller, KERR_INVALID_REGULAR_EXPRESSION,
-						  "not a regular expression");
+						  "no regular expression, one that is too expensive, or one too many");
 		kg_drop_regexes(g);
 	}
 	bump = kg_refresh_regexes(g) || names_changed || regex_changed;

@@ -92,6 +92,10 @@ kg_resolve_regex(KGroup *g, KStr pattern)
 
 	if (find_regex(g, pattern) != NULL)
 		return true;
+	if (g->nregexes >= KGROUP_MAX_PATTERNS)
+		kg_drop_regexes(g);
+	if (g->nregexes >= KGROUP_MAX_PATTERNS)
+		return false;
 	if (!match(g, pattern, &topics))
 		return false;
 
@@ -146,8 +150,9 @@ kg_refresh_regexes(KGroup *g)
 	{
 		KStrArray	topics;
 
+		/* with more topics it may have become too expensive: it keeps what it had */
 		if (!match(g, g->regexes[i].pattern, &topics))
-			topics = (KStrArray) {NULL, 0};
+			continue;
 		if (kg_same_names(&topics, &g->regexes[i].topics))
 			continue;
 		g->regexes[i].topics = topics;

@@ -389,6 +389,9 @@ test_reconcile(void)
 static void
 test_topics(void)
 {
+	char		name[16];
+	char		pattern[16];
+
 	begin("topics come and go");
 	is_str(got(BEAT("a",.topics = "t v")), "1 [t:0,1,2,3]", "one does not exist");
 	world_topic(w, "v", 1);
@@ -423,6 +426,21 @@ test_topics(void)
 	is_str(got(BEAT("a",.epoch = 3,.owned = "")), "5 [u:0,1]", "and gets it");
 	is_str(got(BEAT("c",.regex = "(")), "INVALID_REGULAR_EXPRESSION", "not a pattern");
 	is_int(world_summary(w).members, 1, "no member came of that");
+	end();
+
+	begin("as many patterns as there may be");
+	w->starve = 0;
+	for (int i = 0; i < KGROUP_MAX_PATTERNS; i++)
+	{
+		snprintf(name, sizeof(name), "m%d", i);
+		snprintf(pattern, sizeof(pattern), "x%d.*", i);
+		BEAT(name,.regex = pattern);
+	}
+	is_int(world_summary(w).members, KGROUP_MAX_PATTERNS, "a pattern each");
+	is_str(got(BEAT("one",.regex = "y.*")), "INVALID_REGULAR_EXPRESSION", "another one");
+	is_int(beaten(BEAT("one",.regex = "x7.*"))->error_code, KERR_NONE, "one that there is");
+	is_int(beaten(BEAT("m9",.regex = "y.*"))->error_code, KERR_NONE, "one in another's place");
+	is_str(got(BEAT("m7",.regex = "z.*")), "INVALID_REGULAR_EXPRESSION", "which somebody else has");
 	end();
 }
 

@@ -3,8 +3,10 @@
 Runs in part against Apache Kafka too: KWIRE_REFERENCE=1 leaves out what needs our processes.
 """
 import os
+import random
 import signal
 import struct
+import threading
 import uuid
 
 import psycopg2
@@ -294,6 +296,30 @@ def hard_patterns():
         a.take(r)
 
 
+def hard_patterns_at_once():
+    """Each comes to its end, and then the next."""
+    stem, chance = fresh('hard'), random.Random(1)
+    with Client() as c:
+        for _ in range(200):
+            make_topic(c, stem + ''.join(chance.choice('ab') for _ in range(220)))
+    # many ways at once, and other ones in each name
+    hard = ['.*(%s)%d' % ('|'.join(['a.{250}'] * 15), i) for i in range(4)]
+    answers = {}
+
+    def ask(pattern):
+        m = Consumer(0, fresh('group'), regex=pattern)
+        answers[pattern] = m.join()
+
+    threads = [threading.Thread(target=ask, args=(p,)) for p in hard + [stem + '.*']]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    same([answers.get(p) for p in hard], ['INVALID_REGULAR_EXPRESSION'] * len(hard),
+         'patterns that are too expensive are refused')
+    same(answers.get(stem + '.*'), 'NONE', 'and one that is not is taken')
+
+
 def wait_for(condition):
     deadline = time.monotonic() + 60
     while not condition() and time.monotonic() < deadline:
@@ -465,4 +491,4 @@ if __name__ == '__main__':
     if REFERENCE:
         main(reconcile, static, fencing, patterns, migrate)
     else:
-        main(reconcile, static, fencing, patterns, hard_patterns, rights, migrate, restart)
+        main(reconcile, static, fencing, patterns, hard_patterns, hard_patterns_at_once, rights, migrate, restart)
