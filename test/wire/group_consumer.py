@@ -491,4 +491,5 @@ if __name__ == '__main__':
     if REFERENCE:
         main(reconcile, static, fencing, patterns, migrate)
     else:
-        main(reconcile, static, fencing, patterns, hard_patterns, hard_patterns_at_once, rights, migrate, restart)
+        main(reconcile, static, fencing, patterns, hard_patterns, hard_patterns_at_once, rights,
+             migrate, restart)
