@@ -116,6 +116,13 @@ extern void kapi_pattern_advance(uint64 version);
  * ------------------------------------------------------------------------
  */
 
+/*
+ * A topic that a request names, by its name or its id, and what is wrong with that; "describe": it
+ * may be known, else it may be read.  *busy: try again later.
+ */
+extern int16 kapi_group_topic(KRequest *req, bool by_id, KStr name, const KUuid *id,
+							  bool describe, const KTopic **topic, bool *busy);
+
 typedef enum KCommitOp
 {
 	KCOMMIT_PUT,
@@ -152,7 +159,9 @@ typedef struct KCommit
 	MemoryContext attempt;
 	KCoordStamp stamp;			/* of the group when it was asked; for "valid" */
 	bool		overtaken;		/* "valid" has said no */
+	bool		separate;		/* its parts need not be written in one transaction */
 	bool		tried;			/* in the transaction that is being made */
+	bool		partly;			/* and the rest in later ones */
 	bool		alone;			/* an error was thrown while it was written with others */
 	int64		when;			/* not before that, on kcoord_now()'s clock */
 	int			backoff;

@@ -44,84 +44,143 @@ list_one(const KListGroupsRequest * body, KStr id, const KGroupSummary * summary
 	item->group_type = kapi_kstr(kgroup_type_name(summary->type));
 }
 
-static void
-list_members(const KListGroupsRequest * body, KListGroupsResponse * resp)
-{
-	for (int i = 0; i < kcoord_capacity(); i++)
-	{
-		KCoordSlot *slot;
-		KGroupSummary summary;
-		const uint8 *image;
-		size_t		len;
+/* Ids of groups that are read at one time. */
+#define SOME_IDS	256
 
-		if (kcoord_lock_number_wait(i, &slot) != KCOORD_LOCKED)
-			continue;
-		image = kcoord_image(slot, &len);
-		if (image != NULL && kgroup_image_summary(image, len, &summary) &&
-			summary.type != KGROUP_NONE)
-			list_one(body, kcoord_id(slot), &summary, resp);
-		kcoord_unlock(slot);
+/*
+ * How far a list has come: first the groups that have offsets, by their rows, then those in memory;
+ * a group may be both.  Groups that come or go meanwhile are in it or not.
+ */
+typedef struct Listing
+{
+	KStr	   *ids;			/* of groups with offsets, sorted */
+	bool	   *listed;			/* these, from memory */
+	int			count;
+	int			room;
+	bool		read;			/* all of them */
+	int			slot;			/* the next one */
+	KListGroupsResponse resp;
+} Listing;
+
+/* False: busy. */
+static bool
+read_some_ids(Listing * work)
+{
+	KCoordTable table;
+	bool		busy;
+	int			n;
+
+	kapi_txn();
+	if (!kcoord_offset_open(&table, AccessShareLock, &busy))
+		return false;
+	if (work->count + SOME_IDS > work->room)
+	{
+		work->room = Max(2 * work->room, SOME_IDS);
+		work->ids = work->ids == NULL ? palloc(work->room * sizeof(KStr)) :
+			repalloc_huge(work->ids, work->room * sizeof(KStr));
 	}
+	PushActiveSnapshot(GetLatestSnapshot());
+	n = kcoord_offset_groups(&table, work->count > 0 ? work->ids[work->count - 1] : KSTR_NULL,
+							 &work->ids[work->count], SOME_IDS);
+	PopActiveSnapshot();
+	kcoord_table_close(&table);
+	work->count += n;
+	work->read = n < SOME_IDS;
+	return true;
 }
 
-/* Has the group members, or rows of its own?  It is in shared memory then. */
-static bool
-has_image(KStr id)
+static int
+compare_ids(const void *a, const void *b)
+{
+	const		KStr *x = a;
+	const		KStr *y = b;
+	int			c = memcmp(x->data, y->data, Min(x->len, y->len));
+
+	return c != 0 ? c : x->len - y->len;
+}
+
+static void
+list_slot(const KListGroupsRequest * body, int i, Listing * work)
 {
 	KCoordSlot *slot;
 	KGroupSummary summary;
 	const uint8 *image;
 	size_t		len;
-	bool		has;
 
-	if (kcoord_lock_wait(id, &slot) != KCOORD_LOCKED)
-		return false;
+	if (kcoord_lock_number_wait(i, &slot) != KCOORD_LOCKED)
+		return;
 	image = kcoord_image(slot, &len);
-	has = image != NULL && kgroup_image_summary(image, len, &summary) &&
-		summary.type != KGROUP_NONE;
+	if (image != NULL && kgroup_image_summary(image, len, &summary) &&
+		summary.type != KGROUP_NONE)
+	{
+		KStr		id = kcoord_id(slot);
+		const		KStr *known = work->count == 0 ? NULL :
+		bsearch(&id, work->ids, work->count, sizeof(KStr), compare_ids);
+
+		if (known != NULL)
+			work->listed[known - work->ids] = true;
+		list_one(body, id, &summary, &work->resp);
+	}
 	kcoord_unlock(slot);
-	return has;
+}
+
+/* A group that only has offsets is an empty classic one. */
+static void
+list_others(const KListGroupsRequest * body, Listing * work)
+{
+	KGroupSummary simple = {.type = KGROUP_CLASSIC,.state = KGROUP_EMPTY};
+
+	for (int i = 0; i < work->count; i++)
+	{
+		if (!work->listed[i])
+			list_one(body, work->ids[i], &simple, &work->resp);
+	}
 }
 
 void
 kapi_list_groups(KRequest * req)
 {
-	const		KListGroupsRequest *body = req->body;
-	MemoryContext attempt = kapi_group_attempt(req);
-	KGroupSummary simple = {.type = KGROUP_CLASSIC,.state = KGROUP_EMPTY};
-	KListGroupsResponse resp;
-	KCoordTable table;
-	KStr	   *ids;
-	bool		busy;
-	int			n;
+	Listing    *work = req->work;
+	bool		any = false;
 
 	if (!kapi_group_ready())
 	{
 		kapi_fail(req, KERR_COORDINATOR_LOAD_IN_PROGRESS);
 		return;
 	}
-	kapi_txn();
-	if (!kcoord_offset_open(&table, AccessShareLock, &busy))
+	if (work == NULL)
 	{
-		kapi_group_retry(req, attempt, kapi_list_groups);
-		return;
+		req->work = work = palloc0_object(Listing);
+		kmsg_init(&kmsg_list_groups_response, &work->resp);
 	}
-	PushActiveSnapshot(GetLatestSnapshot());
-	n = kcoord_offset_groups(&table, &ids);
-	PopActiveSnapshot();
-	kcoord_table_close(&table);
-
-	kmsg_init(&kmsg_list_groups_response, &resp);
-	resp.groups.items = kapi_items(&kmsg_list_groups_response,
-								   offsetof(KListGroupsResponse, groups),
-								   kcoord_capacity() + n, NULL);
-	list_members(body, &resp);
-	for (int i = 0; i < n; i++)
+	while (!work->read || work->slot < kcoord_capacity())
 	{
-		if (!has_image(ids[i]))
-			list_one(body, ids[i], &simple, &resp);
+		if (kapi_group_share_used() && any)
+		{
+			kapi_wait_turn(req, kapi_list_groups);
+			return;
+		}
+		any = true;
+		if (work->read)
+		{
+			list_slot(req->body, work->slot++, work);
+			continue;
+		}
+		if (!read_some_ids(work))
+		{
+			kapi_retry(req, kapi_list_groups);
+			return;
+		}
+		if (work->read)
+		{
+			work->listed = palloc_extended(work->count + 1, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+			work->resp.groups.items = kapi_items(&kmsg_list_groups_response,
+												 offsetof(KListGroupsResponse, groups),
+												 kcoord_capacity() + work->count, NULL);
+		}
 	}
-	kapi_answer(req, &resp);
+	list_others(req->body, work);
+	kapi_answer(req, &work->resp);
 }
 
 /* ------------------------------------------------------------------------
@@ -358,7 +417,7 @@ deletion_valid(KRequest * req)
 		const uint8 *image;
 		size_t		len;
 
-		if (part->done || kcoord_lock_wait(part->group_id, &slot) != KCOORD_LOCKED)
+		if (!part->put || kcoord_lock_wait(part->group_id, &slot) != KCOORD_LOCKED)
 			continue;
 		image = kcoord_image(slot, &len);
 		if (image != NULL && kgroup_image_summary(image, len, &summary) &&
@@ -426,6 +485,7 @@ kapi_delete_groups(KRequest * req)
 		deletion->versions = palloc_extended((deletion->commit.n + 1) * sizeof(KCoordVersion),
 											 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 		deletion->commit.valid = deletion_valid;
+		deletion->commit.separate = true;
 	}
 	for (; deletion->next < deletion->commit.n; deletion->next++)
 	{

@@ -1,6 +1,6 @@
 /*
  * kapi_group_offset.c
- *		OffsetCommit and OffsetFetch.
+ *		OffsetCommit.
  *
  * A commit is checked when it arrives, and written at the end of the turn together with all
  * others (kapi_group_turn.c); partitions whose row somebody else is just writing are tried again.
@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "portability/instr_time.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -21,14 +22,19 @@
 /* A commit that cannot be written is given up then; as Kafka's offsets.commit.timeout.ms. */
 #define COMMIT_LIMIT	5000	/* ms */
 
-/* ------------------------------------------------------------------------
- * Topics that a request names, by name or by id
- * ------------------------------------------------------------------------
+/*
+ * All commits of a turn are written in one transaction, but for as long only; and of one commit at
+ * most so many parts, fewer than that all at once.
  */
+#define WRITE_US		10000
+#define WRITE_PARTS		2000
 
-static int16
-find_topic(KRequest * req, bool by_id, KStr name, const KUuid * id, bool describe,
-		   const KTopic * *topic, bool *busy)
+/* In that turn there is no time any more. */
+static uint64 written_turn;
+
+int16
+kapi_group_topic(KRequest * req, bool by_id, KStr name, const KUuid * id, bool describe,
+				 const KTopic * *topic, bool *busy)
 {
 	*topic = by_id ? kapi_topic_by_uuid(id, busy) : kapi_topic(name, busy);
 	if (*topic == NULL)
@@ -38,11 +44,6 @@ find_topic(KRequest * req, bool by_id, KStr name, const KUuid * id, bool describ
 		return KERR_TOPIC_AUTHORIZATION_FAILED;
 	return KERR_NONE;
 }
-
-/* ------------------------------------------------------------------------
- * OffsetCommit
- * ------------------------------------------------------------------------
- */
 
 static dlist_head commits = DLIST_STATIC_INIT(commits);
 
@@ -148,8 +149,8 @@ check_parts(KRequest * req, KCommit * commit)
 		const		KOffsetCommitRequestTopic *from = &body->topics.items[t];
 		const		KTopic *topic;
 		bool		busy;
-		int16		error = find_topic(req, req->version >= 10, from->name, &from->topic_id, false,
-									   &topic, &busy);
+		int16		error = kapi_group_topic(req, req->version >= 10, from->name,
+											 &from->topic_id, false, &topic, &busy);
 
 		if (busy)
 			return false;
@@ -300,6 +301,8 @@ kapi_commits_pending(void)
 	dlist_iter	iter;
 	int64		now = kcoord_now();
 
+	if (written_turn == kapi_turn())
+		return false;
 	dlist_foreach(iter, &commits)
 	{
 		if (dlist_container(KCommit, node, iter.cur)->when <= now)
@@ -340,16 +343,38 @@ write_part(KCoordTable *table, const KCommitPart *part)
 	return kcoord_offset_delete_all(table, part->group_id);
 }
 
-static void
-write_commit(KCoordTable *table, KCommit *commit)
+static bool
+time_is_up(instr_time begun)
 {
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, begun);
+	return INSTR_TIME_GET_MICROSEC(now) >= WRITE_US;
+}
+
+static void
+write_commit(KCoordTable *table, KCommit *commit, instr_time begun)
+{
+	int			n = 0;
+
 	commit->tried = true;
+	commit->partly = false;
 	for (int32 i = 0; i < commit->n; i++)
 	{
 		KCommitPart *part = &commit->parts[i];
 
-		part->put = !part->done && write_part(table, part) == KCOORD_PUT;
+		part->put = false;
+		if (part->done || commit->partly)
+			continue;
+		commit->partly = n == WRITE_PARTS || (commit->separate && n > 0 && time_is_up(begun));
+		if (commit->partly)
+			continue;
+		part->put = write_part(table, part) == KCOORD_PUT;
+		n++;
 	}
+	if (commit->partly)
+		written_turn = kapi_turn();
 }
 
 bool
@@ -361,13 +386,15 @@ kapi_commits_write(void)
 	dlist_iter	iter;
 	int64		now = kcoord_now();
 	int			n = 0;
+	instr_time	begun;
 	bool		busy;
 	bool		all_valid = true;
 
 	dlist_foreach(iter, &commits)
 		dlist_container(KCommit, node, iter.cur)->tried = false;
-	if (dlist_is_empty(&commits))
+	if (dlist_is_empty(&commits) || written_turn == kapi_turn())
 		return true;
+	INSTR_TIME_SET_CURRENT(begun);
 	if (!kcoord_offset_open(&table, RowExclusiveLock, &busy))
 	{
 		dlist_foreach(iter, &commits)
@@ -382,7 +409,12 @@ kapi_commits_write(void)
 
 		if (commit->when > now || (commit->alone && n > 0))
 			continue;
-		write_commit(&table, commit);
+		if (n > 0 && time_is_up(begun))
+		{
+			written_turn = kapi_turn();
+			break;
+		}
+		write_commit(&table, commit, begun);
 		n++;
 		MemoryContextReset(ctx);
 		if (commit->alone)
@@ -443,6 +475,16 @@ kapi_commits_written(XLogRecPtr lsn)
 		{
 			commit->parts[i].done = commit->parts[i].done || commit->parts[i].put;
 			all = all && commit->parts[i].done;
+		}
+		if (commit->partly)
+		{
+			/* goes on in the next turn, behind those that have waited for it */
+			commit->partly = false;
+			dlist_delete(&commit->node);
+			dlist_push_tail(&commits, &commit->node);
+			kapi_wait_clear(commit->req);
+			kapi_wait_until(commit->req, kapi_now() + COMMIT_LIMIT, commit_late);
+			continue;
 		}
 		if (!all && commit->again != NULL)
 		{
@@ -505,362 +547,4 @@ kapi_commits_failed(void)
 		kapi_wait_clear(failed->req);
 		kapi_run(failed->req, commit_failed);
 	}
-}
-
-/* ------------------------------------------------------------------------
- * OffsetFetch
- * ------------------------------------------------------------------------
- */
-
-/* The answer, while it waits for commits that it tells of. */
-typedef struct Fetching
-{
-	KOffsetFetchResponse resp;
-	bool		missed;			/* an offset that is not there: it may have been deleted */
-	XLogRecPtr	lsn;			/* of what is there */
-} Fetching;
-
-static void
-fetch_durable(KRequest * req)
-{
-	Fetching   *work = req->work;
-
-	if (work->missed && !kcoord_offset_missed(&work->lsn))
-	{
-		kapi_retry(req, fetch_durable);
-		return;
-	}
-	work->missed = false;
-	if (work->lsn > klog_durable_lsn())
-		kapi_wait_lsn(req, work->lsn, true, fetch_durable);
-	else
-		kapi_answer(req, &work->resp);
-}
-
-/* The error of a whole group, and of an answer of the old versions. */
-static void
-fail_old(KRequest * req, KOffsetFetchResponse * resp, int16 error)
-{
-	const		KOffsetFetchRequest *body = req->body;
-
-	resp->error_code = error;
-	if (req->version >= 2)
-		return;
-	resp->topics.count = Max(body->topics.count, 0);
-	resp->topics.items = kapi_items(&kmsg_offset_fetch_response,
-									offsetof(KOffsetFetchResponse, topics), resp->topics.count,
-									NULL);
-	for (int32 t = 0; t < resp->topics.count; t++)
-	{
-		KOffsetFetchResponseTopic *to = &resp->topics.items[t];
-		const		KOffsetFetchRequestTopic *from = &body->topics.items[t];
-
-		to->name = from->name;
-		to->partitions.count = from->partition_indexes.count;
-		to->partitions.items = kapi_items(&kmsg_offset_fetch_response_topic,
-										  offsetof(KOffsetFetchResponseTopic, partitions),
-										  to->partitions.count, NULL);
-		for (int32 p = 0; p < to->partitions.count; p++)
-		{
-			to->partitions.items[p].partition_index = from->partition_indexes.items[p];
-			to->partitions.items[p].committed_offset = -1;
-			to->partitions.items[p].metadata = kapi_kstr("");
-			to->partitions.items[p].error_code = error;
-		}
-	}
-}
-
-void
-kapi_offset_fetch_fail(KRequest * req, int16 error)
-{
-	const		KOffsetFetchRequest *body = req->body;
-	KOffsetFetchResponse resp;
-
-	kmsg_init(&kmsg_offset_fetch_response, &resp);
-	if (req->version < 8)
-		fail_old(req, &resp, error);
-	else
-	{
-		resp.groups.count = body->groups.count;
-		resp.groups.items = kapi_items(&kmsg_offset_fetch_response,
-									   offsetof(KOffsetFetchResponse, groups),
-									   resp.groups.count, NULL);
-		for (int32 i = 0; i < resp.groups.count; i++)
-		{
-			resp.groups.items[i].group_id = body->groups.items[i].group_id;
-			resp.groups.items[i].error_code = error;
-		}
-	}
-	kapi_answer(req, &resp);
-}
-
-/* May the member of a version 9 or later see the group's offsets?  False: busy. */
-static bool
-check_fetch(const KOffsetFetchRequestGroup * group, int16 *error)
-{
-	KGroupWork	work;
-	KCoordSlot *slot;
-	KCoordLock	lock;
-	uint8	   *image = NULL;
-	size_t		len = 0;
-	KGroup	   *g;
-
-	*error = KERR_NONE;
-	if (group->member_id.len < 0 && group->member_epoch < 0)
-		return true;
-	if (!kapi_group_work(&work))
-		return false;
-	lock = kcoord_lock(group->group_id, false, &slot);
-	if (lock == KCOORD_LOCKED)
-		image = kcoord_image(slot, &len);
-	if (lock != KCOORD_BUSY)
-	{
-		g = kapi_group_open(&work, group->group_id, image, len);
-		if (lock == KCOORD_LOCKED)
-			kcoord_unlock(slot);
-		*error = g == NULL ? KERR_COORDINATOR_NOT_AVAILABLE :
-			koffset_check_fetch(g, group->member_id, group->member_epoch);
-		if (*error == KERR_GROUP_ID_NOT_FOUND)
-			*error = KERR_NONE;
-	}
-	kapi_group_work_end(&work);
-	return lock != KCOORD_BUSY;
-}
-
-typedef KOffsetFetchResponseGroupPartition FetchPart;
-typedef KOffsetFetchResponseGroupTopic FetchTopic;
-
-static FetchPart *
-make_parts(FetchTopic * topic, int32 n)
-{
-	topic->partitions.count = n;
-	topic->partitions.items = kapi_items(&kmsg_offset_fetch_response_group_topic,
-										 offsetof(FetchTopic, partitions), n, NULL);
-	for (int32 p = 0; p < n; p++)
-	{
-		topic->partitions.items[p].committed_offset = -1;
-		topic->partitions.items[p].committed_leader_epoch = -1;
-		topic->partitions.items[p].metadata = kapi_kstr("");
-	}
-	return topic->partitions.items;
-}
-
-static void
-tell_offset(FetchPart * part, const KCoordOffset * offset)
-{
-	part->partition_index = offset->partition;
-	part->committed_offset = offset->offset;
-	part->committed_leader_epoch = offset->leader_epoch;
-	part->metadata = offset->metadata;
-}
-
-/* All offsets of a group, of topics that exist and that the client may describe.  False: busy. */
-static bool
-fetch_all(KRequest * req, KCoordTable * table, KStr group_id, KOffsetFetchResponseGroup * out,
-		  Fetching * work)
-{
-	KCoordOffset *offsets;
-	int			n = kcoord_offset_list(table, group_id, &offsets, &work->lsn);
-
-	work->missed = true;
-	out->topics.items = kapi_items(&kmsg_offset_fetch_response_group,
-								   offsetof(KOffsetFetchResponseGroup, topics), n, NULL);
-	for (int first = 0, end; first < n; first = end)
-	{
-		const KUuid *id = &offsets[first].topic_id;
-		const		KTopic *topic;
-		FetchPart  *parts;
-		bool		busy;
-		int16		error;
-
-		/* they come in the order of the key */
-		for (end = first + 1; end < n; end++)
-		{
-			if (memcmp(&offsets[end].topic_id, id, sizeof(KUuid)) != 0)
-				break;
-		}
-		error = find_topic(req, true, KSTR_NULL, id, true, &topic, &busy);
-		if (busy)
-			return false;
-		if (error != KERR_NONE)
-			continue;
-		out->topics.items[out->topics.count].name = kapi_kstr(pstrdup(topic->name));
-		out->topics.items[out->topics.count].topic_id = *id;
-		parts = make_parts(&out->topics.items[out->topics.count++], end - first);
-		for (int i = first; i < end; i++)
-			tell_offset(&parts[i - first], &offsets[i]);
-	}
-	return true;
-}
-
-static bool
-fetch_named(KRequest * req, KCoordTable * table, const KOffsetFetchRequestGroup * group,
-			KOffsetFetchResponseGroup * out, Fetching * work)
-{
-	out->topics.count = group->topics.count;
-	out->topics.items = kapi_items(&kmsg_offset_fetch_response_group,
-								   offsetof(KOffsetFetchResponseGroup, topics),
-								   group->topics.count, NULL);
-	for (int32 t = 0; t < group->topics.count; t++)
-	{
-		const		KOffsetFetchRequestGroupTopic *from = &group->topics.items[t];
-		FetchTopic *to = &out->topics.items[t];
-		FetchPart  *parts = make_parts(to, from->partition_indexes.count);
-		const		KTopic *topic;
-		bool		busy;
-		int16		error = find_topic(req, req->version >= 10, from->name, &from->topic_id, true,
-									   &topic, &busy);
-
-		if (busy)
-			return false;
-		/* of a name that there is not, nothing is committed */
-		if (error == KERR_UNKNOWN_TOPIC_OR_PARTITION)
-			error = KERR_NONE;
-		to->name = from->name;
-		to->topic_id = from->topic_id;
-		for (int32 p = 0; p < to->partitions.count; p++)
-		{
-			KCoordOffset offset;
-			KUuid		id;
-
-			parts[p].partition_index = from->partition_indexes.items[p];
-			parts[p].error_code = error;
-			if (error != KERR_NONE || topic == NULL)
-				continue;
-			id = kapi_uuid(&topic->id);
-			if (kcoord_offset_get(table, group->group_id, &id, parts[p].partition_index, &offset,
-								  &work->lsn))
-				tell_offset(&parts[p], &offset);
-			else
-				work->missed = true;
-		}
-	}
-	return true;
-}
-
-/* False: busy. */
-static bool
-fetch_group(KRequest * req, KCoordTable * table, const KOffsetFetchRequestGroup * group,
-			KOffsetFetchResponseGroup * out, Fetching * work)
-{
-	out->group_id = group->group_id;
-	out->error_code = kapi_group_check(group->group_id);
-	if (out->error_code != KERR_NONE)
-		return true;
-	if (req->version >= 9 && !check_fetch(group, &out->error_code))
-		return false;
-	if (out->error_code != KERR_NONE)
-		return true;
-	if (group->topics.count < 0)
-		return fetch_all(req, table, group->group_id, out, work);
-	return fetch_named(req, table, group, out, work);
-}
-
-/* The only group of an old version, as a group of the new ones; topics keep their layout. */
-static KOffsetFetchRequestGroup *
-group_of_old(const KOffsetFetchRequest * body)
-{
-	KOffsetFetchRequestGroup *group = palloc0_object(KOffsetFetchRequestGroup);
-
-	group->group_id = body->group_id;
-	group->member_id = KSTR_NULL;
-	group->member_epoch = -1;
-	group->topics.count = body->topics.count;
-	group->topics.items = kapi_items(&kmsg_offset_fetch_request_group,
-									 offsetof(KOffsetFetchRequestGroup, topics),
-									 Max(body->topics.count, 0), NULL);
-	for (int32 t = 0; t < body->topics.count; t++)
-	{
-		group->topics.items[t].name = body->topics.items[t].name;
-		group->topics.items[t].partition_indexes = body->topics.items[t].partition_indexes;
-	}
-	return group;
-}
-
-static void
-old_of_group(KRequest * req, const KOffsetFetchResponseGroup * group, KOffsetFetchResponse * resp)
-{
-	if (group->error_code != KERR_NONE)
-	{
-		fail_old(req, resp, group->error_code);
-		return;
-	}
-	resp->topics.count = group->topics.count;
-	resp->topics.items = kapi_items(&kmsg_offset_fetch_response,
-									offsetof(KOffsetFetchResponse, topics), resp->topics.count,
-									NULL);
-	for (int32 t = 0; t < resp->topics.count; t++)
-	{
-		const		FetchTopic *from = &group->topics.items[t];
-		KOffsetFetchResponseTopic *to = &resp->topics.items[t];
-
-		to->name = from->name;
-		to->partitions.count = from->partitions.count;
-		to->partitions.items = kapi_items(&kmsg_offset_fetch_response_topic,
-										  offsetof(KOffsetFetchResponseTopic, partitions),
-										  to->partitions.count, NULL);
-		for (int32 p = 0; p < to->partitions.count; p++)
-		{
-			const		FetchPart *part = &from->partitions.items[p];
-
-			to->partitions.items[p].partition_index = part->partition_index;
-			to->partitions.items[p].committed_offset = part->committed_offset;
-			to->partitions.items[p].committed_leader_epoch = part->committed_leader_epoch;
-			to->partitions.items[p].metadata = part->metadata;
-			to->partitions.items[p].error_code = part->error_code;
-		}
-	}
-}
-
-void
-kapi_offset_fetch(KRequest * req)
-{
-	const		KOffsetFetchRequest *body = req->body;
-	MemoryContext attempt = kapi_group_attempt(req);
-	Fetching   *work = palloc0_object(Fetching);
-	KOffsetFetchResponseGroup *groups;
-	KCoordTable table;
-	int32		n = req->version < 8 ? 1 : body->groups.count;
-	bool		busy;
-	bool		ok = true;
-
-	kapi_txn();
-	if (!kcoord_offset_open(&table, AccessShareLock, &busy))
-	{
-		kapi_group_retry(req, attempt, kapi_offset_fetch);
-		return;
-	}
-	kmsg_init(&kmsg_offset_fetch_response, &work->resp);
-	groups = kapi_items(&kmsg_offset_fetch_response, offsetof(KOffsetFetchResponse, groups), n,
-						NULL);
-	PushActiveSnapshot(GetLatestSnapshot());
-	for (int32 i = 0; ok && i < n; i++)
-	{
-		const		KOffsetFetchRequestGroup *group = req->version < 8 ? group_of_old(body) :
-		&body->groups.items[i];
-
-		if (n > 1 && MemoryContextMemAllocated(attempt, false) > KAPI_GROUP_ANSWER_MAX)
-		{
-			groups[i].group_id = group->group_id;
-			groups[i].error_code = KERR_COORDINATOR_NOT_AVAILABLE;
-		}
-		else
-			ok = fetch_group(req, &table, group, &groups[i], work);
-	}
-	PopActiveSnapshot();
-	kcoord_table_close(&table);
-	if (!ok)
-	{
-		kapi_group_retry(req, attempt, kapi_offset_fetch);
-		return;
-	}
-	if (req->version < 8)
-		old_of_group(req, &groups[0], &work->resp);
-	else
-	{
-		work->resp.groups.count = n;
-		work->resp.groups.items = groups;
-	}
-	req->work = work;
-	fetch_durable(req);
 }

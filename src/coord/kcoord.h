@@ -293,23 +293,35 @@ extern bool kcoord_offset_open(KCoordTable *table, LOCKMODE mode, bool *busy);
 extern KCoordPut kcoord_offset_put(KCoordTable *table, KStr group_id, const KCoordOffset *offset);
 
 /*
- * One offset, or all of a group, in the current memory context.  *lsn becomes the greatest LSN that
- * must be durable before somebody is told.
+ * One offset, in the current memory context.  *lsn becomes the greatest LSN that must be durable
+ * before somebody is told.
  */
 extern bool kcoord_offset_get(KCoordTable *table, KStr group_id, const KUuid *topic_id,
 							  int32 partition, KCoordOffset *offset, XLogRecPtr *lsn);
-extern int	kcoord_offset_list(KCoordTable *table, KStr group_id, KCoordOffset **offsets,
+
+/*
+ * The same for all of a group, in the order of the key: adds up to "max" of those that come after
+ * the list's last one.  True: there may be more.
+ */
+typedef struct KCoordOffsets
+{
+	KCoordOffset *items;
+	int			count;
+	int			room;
+} KCoordOffsets;
+
+extern bool kcoord_offset_list(KCoordTable *table, KStr group_id, int max, KCoordOffsets *list,
 							   XLogRecPtr *lsn);
 
 /* Has the group any? */
 extern bool kcoord_offset_any(KCoordTable *table, KStr group_id);
 
 /*
- * The group with offsets that comes next in the order of ids, len < 0: the first; false: none.
- * And the ids of all of them.
+ * The group with offsets that comes next in the order of ids (bytes), len < 0: the first; false:
+ * none.  And up to "max" of them; fewer: there are no more.
  */
 extern bool kcoord_offset_next_group(KCoordTable *table, KStr after, KStr *group_id);
-extern int	kcoord_offset_groups(KCoordTable *table, KStr **groups);
+extern int	kcoord_offset_groups(KCoordTable *table, KStr after, KStr *groups, int max);
 
 /*
  * Offsets in a session's transaction; rows are locked until its end.

@@ -279,30 +279,53 @@ kcoord_offset_get(KCoordTable *table, KStr group_id, const KUuid *topic_id, int3
 	return HeapTupleIsValid(tuple);
 }
 
-int
-kcoord_offset_list(KCoordTable *table, KStr group_id, KCoordOffset **offsets, XLogRecPtr *lsn)
+/* False: there are more than *left, which counts down. */
+static bool
+add_offsets(KCoordTable *table, ScanKey keys, int nkeys, int *left, KCoordOffsets *list,
+			XLogRecPtr *lsn)
 {
-	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
-	int			n = 0;
-	int			room = 16;
 
-	*offsets = palloc(room * sizeof(KCoordOffset));
-	ScanKeyInit(&key, Anum_group_offset_group_id, BTEqualStrategyNumber, F_TEXTEQ,
-				kcoord_varlena(group_id.data, group_id.len));
-	scan = systable_beginscan_ordered(table->rel, table->index, GetActiveSnapshot(), 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
+	scan = systable_beginscan_ordered(table->rel, table->index, GetActiveSnapshot(), nkeys, keys);
+	while (*left > 0 &&
+		   HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
 	{
-		if (n == room)
+		if (list->count == list->room)
 		{
-			room *= 2;
-			*offsets = repalloc(*offsets, room * sizeof(KCoordOffset));
+			list->room = Max(2 * list->room, 16);
+			list->items = list->items == NULL ? palloc(list->room * sizeof(KCoordOffset)) :
+				repalloc_huge(list->items, list->room * sizeof(KCoordOffset));
 		}
-		read_row(RelationGetDescr(table->rel), tuple, &(*offsets)[n++], lsn);
+		read_row(RelationGetDescr(table->rel), tuple, &list->items[list->count++], lsn);
+		(*left)--;
 	}
 	systable_endscan_ordered(scan);
-	return n;
+	return *left > 0;
+}
+
+bool
+kcoord_offset_list(KCoordTable *table, KStr group_id, int max, KCoordOffsets *list,
+				   XLogRecPtr *lsn)
+{
+	ScanKeyData keys[lengthof(key_equal)];
+	const KCoordOffset *last = list->count > 0 ? &list->items[list->count - 1] : NULL;
+	Datum		topic;
+
+	ScanKeyInit(&keys[0], Anum_group_offset_group_id, BTEqualStrategyNumber, F_TEXTEQ,
+				kcoord_varlena(group_id.data, group_id.len));
+	if (last == NULL)
+		return !add_offsets(table, keys, 1, &max, list, lsn);
+
+	/* the rest of the last topic, and then the topics behind it */
+	topic = uuid_datum(&last->topic_id);
+	ScanKeyInit(&keys[1], Anum_group_offset_topic_id, BTEqualStrategyNumber, F_UUID_EQ, topic);
+	ScanKeyInit(&keys[2], Anum_group_offset_partition, BTGreaterStrategyNumber, F_INT4GT,
+				Int32GetDatum(last->partition));
+	if (!add_offsets(table, keys, 3, &max, list, lsn))
+		return true;
+	ScanKeyInit(&keys[1], Anum_group_offset_topic_id, BTGreaterStrategyNumber, F_UUID_GT, topic);
+	return !add_offsets(table, keys, 2, &max, list, lsn);
 }
 
 bool
@@ -380,21 +403,11 @@ kcoord_offset_next_group(KCoordTable *table, KStr after, KStr *group_id)
 }
 
 int
-kcoord_offset_groups(KCoordTable *table, KStr **groups)
+kcoord_offset_groups(KCoordTable *table, KStr after, KStr *groups, int max)
 {
-	KStr		last = KSTR_NULL;
 	int			n = 0;
-	int			room = 16;
 
-	*groups = palloc(room * sizeof(KStr));
-	while (kcoord_offset_next_group(table, last, &last))
-	{
-		if (n == room)
-		{
-			room *= 2;
-			*groups = repalloc(*groups, room * sizeof(KStr));
-		}
-		(*groups)[n++] = last;
-	}
+	while (n < max && kcoord_offset_next_group(table, after, &groups[n]))
+		after = groups[n++];
 	return n;
 }

@@ -487,10 +487,11 @@ kcoord_offset_get(KCoordTable *table, KStr group_id, const KUuid *topic_id, int3
 	return false;
 }
 
-int
-kcoord_offset_list(KCoordTable *table, KStr group_id, KCoordOffset **offsets, XLogRecPtr *lsn)
+bool
+kcoord_offset_list(KCoordTable *table, KStr group_id, int max, KCoordOffsets *list,
+				   XLogRecPtr *lsn)
 {
-	return 0;
+	return false;
 }
 
 bool
@@ -500,7 +501,7 @@ kcoord_offset_any(KCoordTable *table, KStr group_id)
 }
 
 int
-kcoord_offset_groups(KCoordTable *table, KStr **groups)
+kcoord_offset_groups(KCoordTable *table, KStr after, KStr *groups, int max)
 {
 	return 0;
 }
