@@ -53,7 +53,7 @@ prealloc_files(int mb)
 
 /*
  * Makes the next missing file, if one is missing: as many as kafka_pg.wal_prealloc_size asks for
- * at once, and when it is quiet those that min_wal_size makes every checkpoint keep. Returns for how
+ * at once, and when it is quiet those that min_wal_size makes every checkpoint keep. Returns how
  * long to sleep, in ms: 0 when there is more, -1 until a flush begins another file. ERROR when a
  * file cannot be made.
  */
