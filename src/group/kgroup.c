@@ -70,6 +70,7 @@ kg_out_of_memory(KGroup *g)
 	g->nanswers = 0;
 	g->nrows = 0;
 	g->changed = false;
+	g->image_size = 0;
 	return KGROUP_NO_MEMORY;
 }
 
@@ -339,11 +340,14 @@ KGroupResult
 kg_finish_bounded(KGroup *g)
 {
 	KGroupResult result = kg_finish(g);
-	size_t		size = kgroup_image_size(g);
+	size_t		size;
 
+	if (result != KGROUP_CHANGED)
+		return result;
+	size = kgroup_image_size(g);
 	for (int32_t i = 0; i < g->nrows; i++)
 		size -= (size_t) (g->rows[i].data.len > 0 ? g->rows[i].data.len : 0);
-	if (result != KGROUP_CHANGED || size <= (size_t) g->env->config.max_image_bytes)
+	if (size <= (size_t) g->env->config.max_image_bytes)
 		return result;
 	kg_out_of_memory(g);
 	return KGROUP_FULL;

@@ -68,7 +68,17 @@ typedef struct Walk
 	KGroup	   *g;
 } Walk;
 
-static void
+/*
+ * A group's bytes are walked several times an event.  All of this is compiled once for each mode,
+ * and then the mode costs nothing: it is a constant wherever a walk begins.
+ */
+#ifdef __GNUC__
+#define WALK_INLINE	static inline __attribute__((always_inline))
+#else
+#define WALK_INLINE	static inline
+#endif
+
+WALK_INLINE void
 walk_bytes(Walk *w, void *bytes, size_t n)
 {
 	if (w->mode == WALK_READ)
@@ -86,23 +96,26 @@ walk_bytes(Walk *w, void *bytes, size_t n)
 	w->pos += n;
 }
 
-static void
-walk_u64(Walk *w, uint64_t *value, int bytes)
+/* The highest byte first: compilers make one instruction of either half. */
+WALK_INLINE void
+walk_u64(Walk *w, uint64_t *value, size_t bytes)
 {
-	uint8_t		b[8];
+	uint64_t	v = *value << (64 - 8 * bytes);
+	uint8_t		b[8] = {(uint8_t) (v >> 56), (uint8_t) (v >> 48), (uint8_t) (v >> 40),
+		(uint8_t) (v >> 32), (uint8_t) (v >> 24), (uint8_t) (v >> 16), (uint8_t) (v >> 8),
+	(uint8_t) v};
 
-	for (int i = 0; i < bytes; i++)
-		b[i] = (uint8_t) (*value >> 8 * (bytes - 1 - i));
-	walk_bytes(w, b, (size_t) bytes);
+	walk_bytes(w, b, bytes);
 	if (w->mode == WALK_READ)
 	{
-		*value = 0;
-		for (int i = 0; i < bytes; i++)
-			*value = *value << 8 | b[i];
+		v = (uint64_t) b[0] << 56 | (uint64_t) b[1] << 48 | (uint64_t) b[2] << 40 |
+			(uint64_t) b[3] << 32 | (uint64_t) b[4] << 24 | (uint64_t) b[5] << 16 |
+			(uint64_t) b[6] << 8 | b[7];
+		*value = v >> (64 - 8 * bytes);
 	}
 }
 
-static void
+WALK_INLINE void
 walk_i64(Walk *w, int64_t *value)
 {
 	uint64_t	v = (uint64_t) *value;
@@ -111,7 +124,7 @@ walk_i64(Walk *w, int64_t *value)
 	*value = (int64_t) v;
 }
 
-static void
+WALK_INLINE void
 walk_i32(Walk *w, int32_t *value)
 {
 	uint64_t	v = (uint32_t) *value;
@@ -120,7 +133,7 @@ walk_i32(Walk *w, int32_t *value)
 	*value = (int32_t) (uint32_t) v;
 }
 
-static void
+WALK_INLINE void
 walk_i16(Walk *w, int16_t *value)
 {
 	uint64_t	v = (uint16_t) *value;
@@ -129,7 +142,7 @@ walk_i16(Walk *w, int16_t *value)
 	*value = (int16_t) (uint16_t) v;
 }
 
-static void
+WALK_INLINE void
 walk_bool(Walk *w, bool *value)
 {
 	uint64_t	v = *value;
@@ -139,7 +152,7 @@ walk_bool(Walk *w, bool *value)
 }
 
 /* A count of items of at least min_size bytes each: memory is not asked for more than there are. */
-static void
+WALK_INLINE void
 walk_count(Walk *w, int32_t *count, size_t min_size)
 {
 	walk_i32(w, count);
@@ -152,7 +165,7 @@ walk_count(Walk *w, int32_t *count, size_t min_size)
 }
 
 /* What is read points into the bytes. */
-static void
+WALK_INLINE void
 walk_data(Walk *w, const uint8_t **data, int32_t *len)
 {
 	walk_i32(w, len);
@@ -170,7 +183,7 @@ walk_data(Walk *w, const uint8_t **data, int32_t *len)
 	w->pos += *len > 0 ? (size_t) *len : 0;
 }
 
-static void
+WALK_INLINE void
 walk_str(Walk *w, KStr *s)
 {
 	const uint8_t *data = (const uint8_t *) s->data;
@@ -179,13 +192,13 @@ walk_str(Walk *w, KStr *s)
 	s->data = (const char *) data;
 }
 
-static void
+WALK_INLINE void
 walk_blob(Walk *w, KBytes *bytes)
 {
 	walk_data(w, &bytes->data, &bytes->len);
 }
 
-static void
+WALK_INLINE void
 walk_strs(Walk *w, KStrArray *array)
 {
 	walk_count(w, &array->count, 4);
@@ -196,7 +209,7 @@ walk_strs(Walk *w, KStrArray *array)
 }
 
 /* By topic, so that its id stands there once. */
-static void
+WALK_INLINE void
 walk_partitions(Walk *w, KGPartitions *set, bool epochs)
 {
 	int32_t		start = 0;
@@ -236,7 +249,7 @@ walk_partitions(Walk *w, KGPartitions *set, bool epochs)
 		kg_sort_partitions(set);
 }
 
-static void
+WALK_INLINE void
 walk_waiter(Walk *w, KGroupWaiter *waiter)
 {
 	walk_u64(w, &waiter->request, 8);
@@ -247,7 +260,7 @@ walk_waiter(Walk *w, KGroupWaiter *waiter)
 }
 
 /* Without its ids, which are the row's key. */
-static void
+WALK_INLINE void
 walk_member(Walk *w, KGMember *member)
 {
 	bool		consumer = w->g->type == KGROUP_CONSUMER;
@@ -312,7 +325,7 @@ walk_member(Walk *w, KGMember *member)
 	}
 }
 
-static void
+WALK_INLINE void
 walk_classic(Walk *w, KGroup *g)
 {
 	int32_t		timer = (int32_t) g->join_timer;
@@ -347,7 +360,7 @@ walk_classic(Walk *w, KGroup *g)
 	}
 }
 
-static void
+WALK_INLINE void
 walk_consumer(Walk *w, KGroup *g)
 {
 	walk_i32(w, &g->assignment_epoch);
@@ -368,7 +381,7 @@ walk_consumer(Walk *w, KGroup *g)
 	walk_u64(w, &g->regex_version, 8);
 }
 
-static void
+WALK_INLINE void
 walk_group(Walk *w, KGroup *g)
 {
 	walk_i32(w, &g->generation);
@@ -379,7 +392,7 @@ walk_group(Walk *w, KGroup *g)
 }
 
 /* What no row holds. */
-static void
+WALK_INLINE void
 walk_unwritten(Walk *w, KGroup *g)
 {
 	walk_count(w, &g->nremoved, 4);
@@ -437,7 +450,7 @@ is_idle(const KGroup *g, const KGMember *member)
 }
 
 /* The stream of an image; "members" (WALK_WRITE only): the array to fill. */
-static void
+WALK_INLINE void
 walk_image(Walk *w, KGroup *g, ImageHeader *header, ImageMember *members)
 {
 	walk_str(w, &g->protocol_type);
@@ -490,8 +503,12 @@ kgroup_image_size(KGroup *g)
 
 	if (g->type == KGROUP_NONE && g->nrows == 0)
 		return 0;
-	walk_image(&w, g, NULL, NULL);
-	return w.pos;
+	if (g->image_size == 0)
+	{
+		walk_image(&w, g, NULL, NULL);
+		g->image_size = w.pos;
+	}
+	return g->image_size;
 }
 
 void
@@ -540,6 +557,7 @@ kg_load(KGroup *g, const uint8_t *image, size_t len)
 	const ImageHeader *header = image_header((uint8_t *) (uintptr_t) image, len);
 	const ImageMember *members = (const ImageMember *) (image + sizeof(ImageHeader));
 	Walk		w = {.mode = WALK_READ, .g = g, .in = image};
+	KGMember   *all;
 	int32_t		kept = 0;
 
 	if (header == NULL)
@@ -558,9 +576,10 @@ kg_load(KGroup *g, const uint8_t *image, size_t len)
 
 	g->members = kg_alloc(g, (size_t) header->nmembers * sizeof(KGMember *) + 1);
 	g->members_capacity = header->nmembers;
+	all = kg_alloc(g, (size_t) header->nmembers * sizeof(KGMember) + 1);
 	for (int32_t i = 0; i < header->nmembers; i++)
 	{
-		KGMember   *member = kg_alloc(g, sizeof(KGMember));
+		KGMember   *member = &all[i];
 
 		walk_str(&w, &member->id);
 		walk_str(&w, &member->instance_id);
@@ -736,7 +755,7 @@ kgroup_image_consumer_heartbeat(const KGroupEnv *env, uint8_t *image, size_t len
 /* ---- rows ---- */
 
 /* instance_id is no part of the image's walk of a member, so it leads the row. */
-static void
+WALK_INLINE void
 walk_row(Walk *w, KGroup *g, KGMember *member)
 {
 	int32_t		format = ROW_FORMAT;

@@ -178,7 +178,7 @@ struct KGroup
 	bool		changed;
 	bool		dirty;			/* the group's row is to be written */
 	bool		wiped;			/* all rows are to be deleted first */
-	size_t		image_size;		/* -1: not computed */
+	size_t		image_size;		/* after the event; 0: not computed */
 };
 
 /* ---- kgroup.c: memory, members, answers ---- */
