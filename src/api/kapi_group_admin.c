@@ -107,7 +107,7 @@ list_slot(const KListGroupsRequest * body, int i, Listing * work)
 	const uint8 *image;
 	size_t		len;
 
-	if (kcoord_lock_number_wait(i, &slot) != KCOORD_LOCKED)
+	if (kcoord_lock_number(i, &slot) != KCOORD_LOCKED)
 		return;
 	image = kcoord_image(slot, &len);
 	if (image != NULL && kgroup_image_summary(image, len, &summary) &&
@@ -218,7 +218,7 @@ kapi_group_open_any(KGroupWork * work, KStr id, KCoordSlot * *slot)
 	/* before the lock, since it reads a table */
 	if (!has_offsets(id, &offsets))
 		return NULL;
-	lock = kcoord_lock_wait(id, slot);
+	lock = kcoord_lock(id, false, slot);
 	if (lock == KCOORD_LOCKED)
 		image = kcoord_image(*slot, &len);
 	else
@@ -417,7 +417,7 @@ deletion_valid(KRequest * req)
 		const uint8 *image;
 		size_t		len;
 
-		if (!part->put || kcoord_lock_wait(part->group_id, &slot) != KCOORD_LOCKED)
+		if (!part->put || kcoord_lock(part->group_id, false, &slot) != KCOORD_LOCKED)
 			continue;
 		image = kcoord_image(slot, &len);
 		if (image != NULL && kgroup_image_summary(image, len, &summary) &&
@@ -568,7 +568,7 @@ offsets_valid(KRequest * req)
 
 	if (commit->stamp.slot >= 0)
 		return kcoord_unchanged(&commit->stamp);
-	if (kcoord_lock_wait(commit->parts[0].group_id, &slot) == KCOORD_NO_GROUP)
+	if (kcoord_lock(commit->parts[0].group_id, false, &slot) == KCOORD_NO_GROUP)
 		return true;
 	kcoord_unlock(slot);
 	return false;

@@ -134,18 +134,15 @@ check_fetch(const KOffsetFetchRequestGroup * group, int16 *error)
 	lock = kcoord_lock(group->group_id, false, &slot);
 	if (lock == KCOORD_LOCKED)
 		image = kcoord_image(slot, &len);
-	if (lock != KCOORD_BUSY)
-	{
-		g = kapi_group_open(&work, group->group_id, image, len);
-		if (lock == KCOORD_LOCKED)
-			kcoord_unlock(slot);
-		*error = g == NULL ? KERR_COORDINATOR_NOT_AVAILABLE :
-			koffset_check_fetch(g, group->member_id, group->member_epoch);
-		if (*error == KERR_GROUP_ID_NOT_FOUND)
-			*error = KERR_NONE;
-	}
+	g = kapi_group_open(&work, group->group_id, image, len);
+	if (lock == KCOORD_LOCKED)
+		kcoord_unlock(slot);
+	*error = g == NULL ? KERR_COORDINATOR_NOT_AVAILABLE :
+		koffset_check_fetch(g, group->member_id, group->member_epoch);
+	if (*error == KERR_GROUP_ID_NOT_FOUND)
+		*error = KERR_NONE;
 	kapi_group_work_end(&work);
-	return lock != KCOORD_BUSY;
+	return true;
 }
 
 typedef KOffsetFetchResponseGroupPartition FetchPart;

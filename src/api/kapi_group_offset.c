@@ -183,19 +183,15 @@ check_parts(KRequest * req, KCommit * commit)
 	return true;
 }
 
-/*
- * May the group's member commit?  False: to be tried again; not if "wait".  *error is that of all
- * partitions.
- */
+/* May the group's member commit?  False: to be tried again.  *error is that of all partitions. */
 static bool
-check_member(KRequest * req, KCommit * commit, bool wait, int16 *error)
+check_member(KRequest * req, KCommit * commit, int16 *error)
 {
 	const		KOffsetCommitRequest *body = req->body;
 	KOffsetCommitter committer = {
 		.member_id = body->member_id,.instance_id = body->group_instance_id,
 		.generation = body->generation_id_or_member_epoch,.api_version = req->version
 	};
-	KCoordLock	lock;
 	KCoordSlot *slot;
 	KCoordVersion version;
 	const		KGroupAnswer *own;
@@ -208,10 +204,8 @@ check_member(KRequest * req, KCommit * commit, bool wait, int16 *error)
 
 	if (!kapi_group_work(&work))
 		return false;
-	lock = wait ? kcoord_lock_wait(body->group_id, &slot) :
-		kcoord_lock(body->group_id, false, &slot);
 	commit->stamp.slot = -1;
-	if (lock == KCOORD_LOCKED)
+	if (kcoord_lock(body->group_id, false, &slot) == KCOORD_LOCKED)
 	{
 		commit->stamp = kcoord_stamp(slot);
 		image = kcoord_image(slot, &len);
@@ -225,11 +219,6 @@ check_member(KRequest * req, KCommit * commit, bool wait, int16 *error)
 	}
 	else
 		slot = NULL;
-	if (lock == KCOORD_BUSY)
-	{
-		kapi_group_work_end(&work);
-		return false;
-	}
 
 	g = kapi_group_open(&work, body->group_id, image, len);
 	if (g == NULL)
@@ -262,7 +251,7 @@ commit_valid(KRequest * req)
 	int16		error;
 
 	return kcoord_unchanged(&commit->stamp) ||
-		(check_member(req, commit, true, &error) && error == KERR_NONE);
+		(check_member(req, commit, &error) && error == KERR_NONE);
 }
 
 void
@@ -278,7 +267,7 @@ kapi_offset_commit(KRequest * req)
 		kapi_fail(req, error);
 		return;
 	}
-	if (!check_parts(req, commit) || !check_member(req, commit, false, &error))
+	if (!check_parts(req, commit) || !check_member(req, commit, &error))
 	{
 		kapi_group_retry(req, attempt, kapi_offset_commit);
 		return;

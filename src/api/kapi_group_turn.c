@@ -184,33 +184,27 @@ run_on_slot(int number, KGroupResult(*event) (KGroup * g))
 	const uint8 *image;
 	size_t		len;
 	KGroup	   *g;
-	int			again = BUSY_MS;
+	int			again = 0;
 
 	if (!kapi_group_work(&work))
-		return again;
-	switch (kcoord_lock_number(number, &slot))
+		return BUSY_MS;
+	if (kcoord_lock_number(number, &slot) == KCOORD_LOCKED)
 	{
-		case KCOORD_LOCKED:
-			image = kcoord_image(slot, &len);
-			g = kapi_group_open(&work, kcoord_id(slot), image, len);
-			if (g == NULL)
-			{
-				kcoord_unlock(slot);
-				again = NO_ROOM_MS;
-				break;
-			}
-			result = kcoord_is_forsaken(slot) ? delete_event(g) : event(g);
-			/* a deadline that a session has outlived is computed anew */
-			if (result == KGROUP_UNCHANGED && kcoord_deadline(number) <= kcoord_now())
-				result = KGROUP_CHANGED;
-			/* no memory: whoever has it must first be done with it */
-			again = kapi_group_finish(&work, slot, g, result, 0, &own, &version) ? 0 : NO_ROOM_MS;
-			break;
-		case KCOORD_NO_GROUP:
-			again = 0;
-			break;
-		default:
-			break;
+		image = kcoord_image(slot, &len);
+		g = kapi_group_open(&work, kcoord_id(slot), image, len);
+		if (g == NULL)
+		{
+			kcoord_unlock(slot);
+			kapi_group_work_end(&work);
+			return NO_ROOM_MS;
+		}
+		result = kcoord_is_forsaken(slot) ? delete_event(g) : event(g);
+		/* a deadline that a session has outlived is computed anew */
+		if (result == KGROUP_UNCHANGED && kcoord_deadline(number) <= kcoord_now())
+			result = KGROUP_CHANGED;
+		/* no memory: whoever has it must first be done with it */
+		if (!kapi_group_finish(&work, slot, g, result, 0, &own, &version))
+			again = NO_ROOM_MS;
 	}
 	kapi_group_work_end(&work);
 	return again;
@@ -229,11 +223,8 @@ forget_step(void *arg)
 	while (forgotten < kcoord_capacity())
 	{
 		KCoordSlot *slot;
-		KCoordLock	lock = kcoord_lock_number(forgotten, &slot);
 
-		if (lock == KCOORD_BUSY)
-			return;
-		if (lock == KCOORD_LOCKED)
+		if (kcoord_lock_number(forgotten, &slot) == KCOORD_LOCKED)
 		{
 			bool		mine = kcoord_am_writer(slot);
 
@@ -491,7 +482,6 @@ tell_durable(void)
 	{
 		Writing    *w = &writing[i];
 		KCoordSlot *slot;
-		KCoordLock	lock;
 		bool		more = false;
 
 		if (!w->sent || w->lsn > klog_durable_lsn() || w->when > kcoord_now())
@@ -499,15 +489,8 @@ tell_durable(void)
 			i++;
 			continue;
 		}
-		lock = kcoord_lock_number(w->slot, &slot);
-		if (lock == KCOORD_BUSY)
-		{
-			w->when = kcoord_now() + BUSY_MS;
-			i++;
-			continue;
-		}
 		any = true;
-		if (lock == KCOORD_LOCKED)
+		if (kcoord_lock_number(w->slot, &slot) == KCOORD_LOCKED)
 		{
 			more = kcoord_written(slot, w->version);
 			kcoord_unlock(slot);

@@ -71,25 +71,19 @@ extern uint64 kcoord_request_number(void);
 typedef enum KCoordLock
 {
 	KCOORD_LOCKED,
-	KCOORD_BUSY,				/* try again later */
+	KCOORD_BUSY,				/* somebody else is just making it: try again later */
 	KCOORD_NO_GROUP,			/* and "create" was not asked for */
 	KCOORD_NO_ROOM				/* for one more */
 } KCoordLock;
 
 /*
- * Locks a group without waiting for its lock; a new one has an empty image.  kcoord_unlock()
- * gives a group
- * without an image and without a writer back.  Errors that are thrown in between let go of the
- * lock.
+ * Locks a group; a new one has an empty image.  Waits for the lock, which nobody holds for longer
+ * than an event takes; the caller holds no other group's lock.  BUSY only if it shall be created.
+ * kcoord_unlock() gives a group without an image and without a writer back.  Errors that are
+ * thrown in between let go of the lock.
  */
 extern KCoordLock kcoord_lock(KStr group_id, bool create, KCoordSlot **slot);
 extern void kcoord_unlock(KCoordSlot *slot);
-
-/*
- * The same, and waits for the lock, which nobody holds for longer than an event takes; the caller
- * holds no other group's lock.  KCOORD_LOCKED or KCOORD_NO_GROUP.
- */
-extern KCoordLock kcoord_lock_wait(KStr group_id, KCoordSlot **slot);
 
 /*
  * Of a locked group: a number that changes whenever it gets another image, and is never used
@@ -108,7 +102,6 @@ extern bool kcoord_unchanged(const KCoordStamp *stamp);
 /* The same by number, 0 <= i < kcoord_capacity(); KCOORD_NO_GROUP: no group there. */
 extern int	kcoord_capacity(void);
 extern KCoordLock kcoord_lock_number(int i, KCoordSlot **slot);
-extern KCoordLock kcoord_lock_number_wait(int i, KCoordSlot **slot);	/* as kcoord_lock_wait() */
 extern int	kcoord_number(const KCoordSlot *slot);
 
 /* Of a locked group. */

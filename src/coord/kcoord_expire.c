@@ -74,7 +74,7 @@ still(KStr id, const KCoordStamp *stamp)
 
 	if (stamp->slot >= 0)
 		return kcoord_unchanged(stamp);
-	if (kcoord_lock_wait(id, &slot) == KCOORD_NO_GROUP)
+	if (kcoord_lock(id, false, &slot) == KCOORD_NO_GROUP)
 		return kcoord_loaded();
 	kcoord_unlock(slot);
 	return false;
@@ -93,7 +93,7 @@ expire_group(KCoordTable *table, KStr id, int64 wall_ms, int64 retention_ms)
 	size_t		len = 0;
 
 	karena_init(&arena, NULL, 0, WORK_MAX, arena_grow, CurrentMemoryContext);
-	if (kcoord_lock_wait(id, &slot) == KCOORD_LOCKED)
+	if (kcoord_lock(id, false, &slot) == KCOORD_LOCKED)
 	{
 		stamp = kcoord_stamp(slot);
 		image = kcoord_image(slot, &len);
@@ -161,7 +161,7 @@ expire_next(int64 wall_ms, int64 retention_ms)
 	return found;
 }
 
-/* Is the group of this slot empty, with rows of its own?  Who asks next time will see if busy. */
+/* Is the group of this slot empty, with rows of its own? */
 static bool
 look_at_slot(int number, KStr *id, KCoordStamp *stamp)
 {
@@ -209,7 +209,7 @@ expire_slot(int number)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
-	if (!forsaken || kcoord_lock_wait(id, &slot) != KCOORD_LOCKED)
+	if (!forsaken || kcoord_lock(id, false, &slot) != KCOORD_LOCKED)
 		return;
 	if (kcoord_unchanged(&stamp))
 		kcoord_forsake(slot);

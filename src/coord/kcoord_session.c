@@ -68,7 +68,7 @@ count_members(KStr group_id)
 	size_t		len;
 	const uint8 *image;
 
-	if (kcoord_lock_wait(group_id, &slot) != KCOORD_LOCKED)
+	if (kcoord_lock(group_id, false, &slot) != KCOORD_LOCKED)
 		return 0;
 	image = kcoord_image(slot, &len);
 	if (image == NULL || !kgroup_image_summary(image, len, &summary))
@@ -141,7 +141,7 @@ kcoord_session_copy(int i, KStr *group_id, size_t *len)
 	const uint8 *image;
 	KStr		id;
 
-	if (kcoord_lock_number_wait(i, &slot) != KCOORD_LOCKED)
+	if (kcoord_lock_number(i, &slot) != KCOORD_LOCKED)
 		return NULL;
 	image = kcoord_image(slot, len);
 	if (image != NULL)

@@ -429,14 +429,21 @@ kcoord_id(const KCoordSlot *slot)
 	};
 }
 
+/* The table's lock is held, or the slot's. */
+static bool
+has_id(const KCoordSlot *slot, KStr id, uint64 hash)
+{
+	return slot->used && slot->hash == hash && slot->id_len == id.len &&
+		memcmp(dsa_get_address(kcoord_area(), slot->id), id.data, id.len) == 0;
+}
+
 /* The table's lock is held. */
 static KCoordSlot *
 find(KStr id, uint64 hash)
 {
 	for (int i = buckets[hash & (kcoord_shared->nbuckets - 1)]; i >= 0; i = slots[i].next)
 	{
-		if (slots[i].hash == hash && slots[i].id_len == id.len &&
-			memcmp(dsa_get_address(kcoord_area(), slots[i].id), id.data, id.len) == 0)
+		if (has_id(&slots[i], id, hash))
 			return &slots[i];
 	}
 	return NULL;
@@ -476,45 +483,27 @@ hash_id(KStr id)
 }
 
 KCoordLock
-kcoord_lock_wait(KStr id, KCoordSlot **slot)
-{
-	uint64		hash = hash_id(id);
-
-	for (;;)
-	{
-		KCoordSlot *again;
-
-		LWLockAcquire(&kcoord_shared->table_lock, LW_SHARED);
-		*slot = find(id, hash);
-		LWLockRelease(&kcoord_shared->table_lock);
-		if (*slot == NULL)
-			return KCOORD_NO_GROUP;
-
-		/* With its lock, it cannot become another group's any more. */
-		LWLockAcquire(&(*slot)->lock, LW_EXCLUSIVE);
-		LWLockAcquire(&kcoord_shared->table_lock, LW_SHARED);
-		again = find(id, hash);
-		LWLockRelease(&kcoord_shared->table_lock);
-		if (again == *slot)
-			return KCOORD_LOCKED;
-		LWLockRelease(&(*slot)->lock);
-	}
-}
-
-KCoordLock
 kcoord_lock(KStr id, bool create, KCoordSlot **slot)
 {
 	uint64		hash = hash_id(id);
 	dsa_pointer id_block;
 	KCoordLock	result;
 
-	LWLockAcquire(&kcoord_shared->table_lock, LW_SHARED);
-	*slot = find(id, hash);
-	result = *slot == NULL ? KCOORD_NO_GROUP :
-		LWLockConditionalAcquire(&(*slot)->lock, LW_EXCLUSIVE) ? KCOORD_LOCKED : KCOORD_BUSY;
-	LWLockRelease(&kcoord_shared->table_lock);
-	if (result != KCOORD_NO_GROUP || !create)
-		return result;
+	for (;;)
+	{
+		LWLockAcquire(&kcoord_shared->table_lock, LW_SHARED);
+		*slot = find(id, hash);
+		LWLockRelease(&kcoord_shared->table_lock);
+		if (*slot == NULL)
+			break;
+		/* With its lock, it cannot become another group's any more. */
+		LWLockAcquire(&(*slot)->lock, LW_EXCLUSIVE);
+		if (has_id(*slot, id, hash))
+			return KCOORD_LOCKED;
+		LWLockRelease(&(*slot)->lock);
+	}
+	if (!create)
+		return KCOORD_NO_GROUP;
 
 	id_block = kcoord_alloc(id.len);
 	if (!DsaPointerIsValid(id_block))
@@ -542,21 +531,6 @@ kcoord_lock_number(int i, KCoordSlot **slot)
 	*slot = &slots[i];
 	if (pg_atomic_read_u64(&slots[i].incarnation) == 0)
 		return KCOORD_NO_GROUP;
-	if (!LWLockConditionalAcquire(&slots[i].lock, LW_EXCLUSIVE))
-		return KCOORD_BUSY;
-	if (slots[i].used)
-		return KCOORD_LOCKED;
-	LWLockRelease(&slots[i].lock);
-	return KCOORD_NO_GROUP;
-}
-
-KCoordLock
-kcoord_lock_number_wait(int i, KCoordSlot **slot)
-{
-	KCoordLock	lock = kcoord_lock_number(i, slot);
-
-	if (lock != KCOORD_BUSY)
-		return lock;
 	LWLockAcquire(&slots[i].lock, LW_EXCLUSIVE);
 	if (slots[i].used)
 		return KCOORD_LOCKED;

@@ -140,13 +140,12 @@ kcoord_id(const KCoordSlot *slot)
 	return (KStr) {slot->id, slot->id_len};
 }
 
+/* Nobody else is there to hold it. */
 static KCoordLock
 lock(KCoordSlot *slot)
 {
 	if (slot->locked)
-		fake_fail("two locks on one group");
-	if (fake_chance(fake_busy))
-		return KCOORD_BUSY;
+		fake_fail("a wait for our own lock");
 	slot->locked = true;
 	return KCOORD_LOCKED;
 }
@@ -168,6 +167,8 @@ kcoord_lock(KStr id, bool create, KCoordSlot **slot)
 		return KCOORD_NO_GROUP;
 	if (unused == NULL)
 		return KCOORD_NO_ROOM;
+	if (fake_chance(fake_busy))
+		return KCOORD_BUSY;
 	*slot = unused;
 	unused->used = unused->locked = true;
 	unused->id = copy(id.data, id.len);
@@ -176,25 +177,6 @@ kcoord_lock(KStr id, bool create, KCoordSlot **slot)
 	unused->stamp = ++stamps;
 	unused->deadline = PG_INT64_MAX;
 	return KCOORD_LOCKED;
-}
-
-/* Nobody else is there to hold it. */
-KCoordLock
-kcoord_lock_wait(KStr id, KCoordSlot **slot)
-{
-	for (int i = 0; i < SLOTS; i++)
-	{
-		*slot = &slots[i];
-		if (slots[i].used && slots[i].id_len == id.len &&
-			memcmp(slots[i].id, id.data, id.len) == 0)
-		{
-			if (slots[i].locked)
-				fake_fail("a wait for our own lock");
-			slots[i].locked = true;
-			return KCOORD_LOCKED;
-		}
-	}
-	return KCOORD_NO_GROUP;
 }
 
 KCoordStamp
@@ -221,18 +203,6 @@ kcoord_lock_number(int i, KCoordSlot **slot)
 {
 	*slot = &slots[i];
 	return slots[i].used ? lock(&slots[i]) : KCOORD_NO_GROUP;
-}
-
-KCoordLock
-kcoord_lock_number_wait(int i, KCoordSlot **slot)
-{
-	*slot = &slots[i];
-	if (!slots[i].used)
-		return KCOORD_NO_GROUP;
-	if (slots[i].locked)
-		fake_fail("a wait for our own lock");
-	slots[i].locked = true;
-	return KCOORD_LOCKED;
 }
 
 void
