@@ -303,12 +303,15 @@ def hard_patterns_at_once():
         for _ in range(200):
             make_topic(c, stem + ''.join(chance.choice('ab') for _ in range(220)))
     # many ways at once, and other ones in each name
-    hard = ['.*(%s)%d' % ('|'.join(['a.{250}'] * 15), i) for i in range(4)]
+    hard = ['.*(%s)%d' % ('|'.join(['a.{250}'] * 15), i) for i in range(2)]
     answers = {}
 
     def ask(pattern):
         m = Consumer(0, fresh('group'), regex=pattern)
+        m.client.sock.settimeout(120)
         answers[pattern] = m.join()
+        while answers[pattern] == 'COORDINATOR_NOT_AVAILABLE':      # a slow machine
+            answers[pattern] = m.join()
 
     threads = [threading.Thread(target=ask, args=(p,)) for p in hard + [stem + '.*']]
     for t in threads:
