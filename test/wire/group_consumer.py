@@ -330,6 +330,12 @@ def wait_for(condition):
     return condition()
 
 
+def may_create(client):
+    r = client.request('CreateTopics', 7, {'timeout_ms': 30000, 'validate_only': True, 'topics': [
+        {'name': fresh(), 'num_partitions': 1, 'replication_factor': 1}]})
+    return r['topics'][0]['error_code'] == 0
+
+
 def rights():
     """Topics that the client may not describe match nothing."""
     prefix = fresh('r')
@@ -356,6 +362,9 @@ def rights():
          'but not to who may not know all of its topics')
     sql('ALTER SYSTEM RESET kafka_pg.anonymous_role')
     sql('SELECT pg_reload_conf()')
+    for broker in range(3):
+        with client_of(broker) as c:
+            ok(wait_for(lambda: may_create(c)), 'broker %d has its role again' % broker)
     for m in (a, b):
         m.leave()
 
