@@ -11,6 +11,10 @@
 
 #include <stdlib.h>
 
+/* Heartbeats of a member that waits: so many in an interval, but not more often than that. */
+#define SOONER			10
+#define SOONER_MIN_MS	100
+
 KGroupState
 kg_consumer_state(const KGroup *g)
 {
@@ -552,6 +556,26 @@ set_assignment(KGroup *g, const KGMember *member, KConsumerGroupHeartbeatRespons
 	}
 }
 
+/*
+ * When the member's next heartbeat is due.  Who waits, for partitions that others still have or
+ * for a new target, asks sooner: partitions that were given up have no owner until it does.  All
+ * members together no more often than once a millisecond.
+ */
+static int32_t
+heartbeat_interval(const KGroup *g, const KGMember *member)
+{
+	int32_t		interval = g->env->config.consumer_heartbeat_ms;
+	int32_t		sooner = interval / SOONER;
+
+	if (member->state != KG_MEMBER_UNRELEASED && g->assignment_epoch == g->generation)
+		return interval;
+	if (sooner < SOONER_MIN_MS)
+		sooner = SOONER_MIN_MS;
+	if (sooner < g->nmembers)
+		sooner = g->nmembers;
+	return sooner < interval ? sooner : interval;
+}
+
 KGroupResult
 kgroup_consumer_heartbeat(KGroup *g, const KGroupCaller *caller,
 						  const KConsumerGroupHeartbeatRequest *request)
@@ -616,7 +640,7 @@ kgroup_consumer_heartbeat(KGroup *g, const KGroupCaller *caller,
 	response = new_response(g, KERR_NONE, NULL);
 	response->member_id = member->id;
 	response->member_epoch = member->epoch;
-	response->heartbeat_interval_ms = g->env->config.consumer_heartbeat_ms;
+	response->heartbeat_interval_ms = heartbeat_interval(g, member);
 	if (joins || !kg_same_partitions(&before, &member->assigned, true) ||
 		(request->rebalance_timeout_ms != -1 && request->topic_partitions.count >= 0 &&
 		 (request->subscribed_topic_names.count >= 0 ||

@@ -330,16 +330,24 @@ test_heartbeat(void)
 static void
 test_reconcile(void)
 {
+	int64_t		number;
+
 	begin("partitions on their way");
 	BEAT("a",.topics = "t");
-	is_str(got(BEAT("b",.topics = "t")), "2 []", "the second gets nothing yet");
+	number = BEAT("b",.topics = "t");
+	is_str(got(number), "2 []", "the second gets nothing yet");
+	is_int(beaten(number)->heartbeat_interval_ms, 500, "it shall ask again sooner");
 	is_state(KGROUP_RECONCILING, "reconciling");
-	is_str(got(BEAT("a",.epoch = 1)), "1 [t:0,1]", "the first is to give up two");
+	number = BEAT("a",.epoch = 1);
+	is_str(got(number), "1 [t:0,1]", "the first is to give up two");
+	is_int(beaten(number)->heartbeat_interval_ms, 5000, "it waits for nobody");
 	is_str(got(BEAT("b",.epoch = 2)), "2", "the second waits");
 	is_str(got(BEAT("a",.epoch = 1,.owned = "t:0,1,2")), "1", "until both are");
 	is_str(got(BEAT("b",.epoch = 2)), "2", "it waits");
 	is_str(got(BEAT("a",.epoch = 1,.owned = "t:0,1")), "2", "given up");
-	is_str(got(BEAT("b",.epoch = 2)), "2 [t:2,3]", "and gets them");
+	number = BEAT("b",.epoch = 2);
+	is_str(got(number), "2 [t:2,3]", "and gets them");
+	is_int(beaten(number)->heartbeat_interval_ms, 5000, "nor does it any more");
 	is_state(KGROUP_STABLE, "stable");
 
 	is_str(got(BEAT("b",.epoch = -1)), "-1", "the second leaves");
@@ -372,8 +380,12 @@ test_reconcile(void)
 	begin("not at every heartbeat");
 	w->env.config.assignment_interval_ms = 1000;
 	BEAT("a",.topics = "t");
-	is_str(got(BEAT("b",.topics = "t")), "1 []", "no new target within a second");
+	number = BEAT("b",.topics = "t");
+	is_str(got(number), "1 []", "no new target within a second");
+	is_int(beaten(number)->heartbeat_interval_ms, 500, "it shall ask again sooner");
 	is_state(KGROUP_ASSIGNING, "assigning");
+	w->env.config.consumer_heartbeat_ms = 50;
+	is_int(beaten(BEAT("b",.epoch = 1))->heartbeat_interval_ms, 50, "never later");
 	world_pass(w, 1000);
 	is_str(got(BEAT("a",.epoch = 1)), "1 [t:0,1]", "then there is one");
 	end();

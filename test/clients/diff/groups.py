@@ -329,6 +329,7 @@ def consumer():
         join('s', instance_id='i'), join('t', instance_id='i'), beat('t', 4, instance_id='i'),
         beat('s', -2, instance_id='i'), join('t', instance_id='i'),
         beat('s', 4, instance_id='i'), beat('t', -1, instance_id='i'),
+        join('m'), join('n'), beat('n', -1), beat('m', -1),
         beat('m', -1), *seen(A), beat('m', 1),
         ('OffsetCommit', 9, offset_commit(9, group_id=A)),
         ('DeleteGroups', 2, delete_groups(2, A)), *seen(A)]
