@@ -6,7 +6,12 @@
  * floor DIRECTORY [RECORDS]
  *
  * Prints nanoseconds of CPU a record for values of 1 KB as the benchmark sends them, in batches of
- * 1 MB, plain and compressed with lz4. See README.md for what it says about the goals.
+ * 1 MB, plain and compressed with lz4.
+ *
+ * floor DIRECTORY answers
+ *
+ * Prints how many small requests a second a server can answer that does nothing with them but to
+ * flush what came together. See README.md for what both say about the goals.
  */
 #include "c.h"
 
@@ -15,11 +20,15 @@
 #include <isa-l/crc.h>
 #include <lz4frame.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "port/pg_crc32c.h"
@@ -33,6 +42,13 @@
 #define WAL_SEGMENT		(16 * 1024 * 1024)
 #define WAL_SEGMENTS	16
 #define RUN_PAGES		32
+
+/* as in the cell commit-64 */
+#define CLIENTS			64
+#define REQUEST_SIZE	120
+#define ANSWER_SIZE		40
+#define REQUEST_WAL		200
+#define ANSWERS_SECONDS	3
 
 typedef struct Batch
 {
@@ -274,6 +290,136 @@ static const struct Step
 	{"pages: write", page_write, true},
 };
 
+/* ---- answers ---- */
+
+static volatile bool ending;
+
+typedef struct Client
+{
+	pthread_t	thread;
+	int			fd;
+	long		answers;
+} Client;
+
+static void *
+client_main(void *arg)
+{
+	Client	   *client = arg;
+	char		bytes[REQUEST_SIZE] = {0};
+
+	while (!ending)
+	{
+		if (send(client->fd, bytes, REQUEST_SIZE, 0) != REQUEST_SIZE ||
+			recv(client->fd, bytes, ANSWER_SIZE, MSG_WAITALL) != ANSWER_SIZE)
+			die("client");
+		client->answers++;
+	}
+	return NULL;
+}
+
+/* Receives what is there, flushes as much as that needs, answers. */
+static void
+serve(const int *fds, int n, bool flush)
+{
+	int			epoll = epoll_create1(0);
+	char		name[32];
+	int			wal;
+	off_t		at = 0;
+
+	snprintf(name, sizeof(name), "wal.%d", (int) getpid());
+	wal = open_file(name, 0);
+	if (pwrite(wal, memory, WAL_SEGMENT, 0) != WAL_SEGMENT || fsync(wal) < 0)
+		die("pwrite");
+	for (int i = 0; i < n; i++)
+	{
+		struct epoll_event event = {.events = EPOLLIN,.data.fd = fds[i]};
+
+		if (epoll_ctl(epoll, EPOLL_CTL_ADD, fds[i], &event) < 0)
+			die("epoll_ctl");
+	}
+	for (;;)
+	{
+		struct epoll_event events[CLIENTS];
+		char		bytes[REQUEST_SIZE] = {0};
+		int			ready = epoll_wait(epoll, events, CLIENTS, -1);
+		size_t		len = TYPEALIGN(BLCKSZ, ready * REQUEST_WAL);
+
+		for (int i = 0; i < ready; i++)
+			if (recv(events[i].data.fd, bytes, REQUEST_SIZE, MSG_WAITALL) != REQUEST_SIZE)
+				return;
+		if (at + len > WAL_SEGMENT)
+			at = 0;
+		if (flush && (pwrite(wal, memory, len, at) != (ssize_t) len || fdatasync(wal) < 0))
+			die("pwrite");
+		at += len;
+		for (int i = 0; i < ready; i++)
+			if (send(events[i].data.fd, bytes, ANSWER_SIZE, MSG_NOSIGNAL) != ANSWER_SIZE)
+				return;
+	}
+}
+
+/* The rate with so many processes that share the clients. */
+static double
+answers(int processes, bool flush)
+{
+	static Client clients[CLIENTS];
+	struct sockaddr_in address = {.sin_family = AF_INET};
+	socklen_t	len = sizeof(address);
+	int			listener = socket(AF_INET, SOCK_STREAM, 0);
+	struct timespec duration = {.tv_sec = ANSWERS_SECONDS};
+	int			fds[CLIENTS];
+	int			on = 1;
+	long		n = 0;
+
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (listener < 0 || bind(listener, (struct sockaddr *) &address, len) < 0 ||
+		listen(listener, CLIENTS) < 0 ||
+		getsockname(listener, (struct sockaddr *) &address, &len) < 0)
+		die("socket");
+	for (int i = 0; i < CLIENTS; i++)
+	{
+		clients[i] = (Client) {.fd = socket(AF_INET, SOCK_STREAM, 0)};
+		if (connect(clients[i].fd, (struct sockaddr *) &address, len) < 0)
+			die("connect");
+		fds[i] = accept(listener, NULL, NULL);
+		if (fds[i] < 0)
+			die("accept");
+		(void) setsockopt(fds[i], IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		(void) setsockopt(clients[i].fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	}
+	for (int p = 0; p < processes; p++)
+	{
+		if (fork() == 0)
+		{
+			for (int i = 0; i < CLIENTS; i++)
+				close(clients[i].fd);
+			serve(fds + CLIENTS / processes * p, CLIENTS / processes, flush);
+			_exit(0);
+		}
+	}
+	ending = false;
+	for (int i = 0; i < CLIENTS; i++)
+		if (pthread_create(&clients[i].thread, NULL, client_main, &clients[i]) != 0)
+			die("pthread_create");
+	nanosleep(&duration, NULL);
+	ending = true;
+	for (int i = 0; i < CLIENTS; i++)
+	{
+		pthread_join(clients[i].thread, NULL);
+		n += clients[i].answers;
+	}
+	/* which ends the processes */
+	for (int i = 0; i < CLIENTS; i++)
+	{
+		close(clients[i].fd);
+		close(fds[i]);
+	}
+	close(listener);
+	while (wait(NULL) > 0)
+		;
+	return (double) n / ANSWERS_SECONDS;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -284,7 +430,7 @@ main(int argc, char **argv)
 
 	if (argc < 2)
 	{
-		fprintf(stderr, "usage: floor DIRECTORY [RECORDS]\n");
+		fprintf(stderr, "usage: floor DIRECTORY [RECORDS | answers]\n");
 		return 2;
 	}
 	directory = argv[1];
@@ -295,6 +441,15 @@ main(int argc, char **argv)
 		die("mmap");
 	(void) madvise(memory, MEMORY, MADV_HUGEPAGE);
 	memset(memory, 1, MEMORY);
+	if (argc > 2 && strcmp(argv[2], "answers") == 0)
+	{
+		printf("%d clients, one request in flight each: answers a second\n", CLIENTS);
+		for (int processes = 1; processes <= 2; processes++)
+			printf("%d process%s %10.0f, with flushes %10.0f\n", processes,
+				   processes > 1 ? "es" : "  ", answers(processes, false),
+				   answers(processes, true));
+		return 0;
+	}
 
 	/* text like the driver's, which lz4 makes about half as large */
 	batch[0].data = malloc(BATCH + 256);
