@@ -26,6 +26,7 @@ char	   *kguc_rack;
 int			kguc_brokers;
 int			kguc_readers;
 int			kguc_wal_prealloc_mb;
+int			kguc_drop_behind;
 char	   *kguc_anonymous_role;
 bool		kguc_auto_create_topics;
 int			kguc_num_partitions;
@@ -77,6 +78,7 @@ typedef struct KAdvertisedList
 static const KAdvertisedList *advertised = NULL;
 
 static void define_identity(void);
+static void define_disk(void);
 static void define_policies(void);
 static void define_caps(void);
 static void define_groups(void);
@@ -96,6 +98,7 @@ void
 kguc_init(void)
 {
 	define_identity();
+	define_disk();
 	define_policies();
 	define_caps();
 	define_groups();
@@ -154,12 +157,30 @@ define_identity(void)
 							&kguc_readers, 2, 1, 16,
 							PGC_POSTMASTER, 0,
 							NULL, NULL, NULL);
+}
+
+static void
+define_disk(void)
+{
+	static const struct config_enum_entry drops[] = {
+		{"auto", KDROP_AUTO, false},
+		{"on", KDROP_ON, false},
+		{"off", KDROP_OFF, false},
+		{NULL, 0, false}
+	};
+
 	DefineCustomIntVariable("kafka_pg.wal_prealloc_size",
 							"How much WAL space is made before it is needed.",
 							"Up to min_wal_size is made when it is quiet.",
 							&kguc_wal_prealloc_mb, 64, 0, 65536,
 							PGC_SIGHUP, GUC_UNIT_MB,
 							NULL, NULL, NULL);
+	DefineCustomEnumVariable("kafka_pg.drop_behind",
+							 "Whether pages of topics leave the kernel's page cache when they are written.",
+							 "\"auto\": if shared_buffers is an eighth of the memory or more. Needs Linux 6.14.",
+							 &kguc_drop_behind, KDROP_AUTO, drops,
+							 PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
 }
 
 static void

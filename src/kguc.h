@@ -17,8 +17,15 @@ extern char *kguc_advertised_listeners; /* reload: see kguc_advertised_find() */
 extern int	kguc_node_id;		/* start */
 extern char *kguc_rack;			/* reload: '' = none */
 extern int	kguc_brokers;		/* start: broker processes */
-extern int	kguc_wal_prealloc_mb;	/* reload: kafka_pg.wal_prealloc_size; 0: make no WAL files */
 extern int	kguc_readers;		/* start: processes that read cold pages for brokers */
+
+/* The disk; reload */
+extern int	kguc_wal_prealloc_mb;	/* kafka_pg.wal_prealloc_size; 0: make no WAL files */
+extern int	kguc_drop_behind;	/* KDROP_... */
+
+#define KDROP_OFF	0
+#define KDROP_ON	1
+#define KDROP_AUTO	2			/* as shared_buffers suggest */
 
 /* Who may do what without asking */
 extern char *kguc_anonymous_role;	/* reload: '' = unauthenticated clients are refused */

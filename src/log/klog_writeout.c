@@ -14,6 +14,9 @@
  */
 #include "postgres.h"
 
+#include <sys/uio.h>
+#include <unistd.h>
+
 #include "access/transam.h"
 #include "executor/instrument.h"
 #include "miscadmin.h"
@@ -25,10 +28,17 @@
 #include "utils/wait_event.h"
 
 #include "compat.h"
+#include "kguc.h"
 #include "log/klog_buffer.h"
 
 #define RUN_PAGES		32		/* written with one system call; as many locks are held */
 #define GO_PAGES		1024	/* written in one go */
+#define DROP_PAGES		8		/* so many neighbours are worth a disk's request of their own */
+
+/* Since Linux 6.14; headers may be older. */
+#ifndef RWF_DONTCACHE
+#define RWF_DONTCACHE	0x00000080
+#endif
 
 /* Neighbours in the file and in one segment of it, all of them locked. */
 typedef struct Run
@@ -90,6 +100,43 @@ run_open(Relation rel)
 }
 
 /*
+ * What lies in shared buffers, or lay there until a moment ago, is nothing to keep another copy of
+ * at the expense of everybody else's files; unless there are so few of them that readers who lag a
+ * little live from the page cache.
+ */
+static bool
+drops_behind(void)
+{
+	static int	suggested = -1;
+
+	if (kguc_drop_behind != KDROP_AUTO)
+		return kguc_drop_behind == KDROP_ON;
+	if (suggested < 0)
+		suggested = (double) NBuffers * BLCKSZ >=
+			(double) sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE) / 8;
+	return suggested != 0;
+}
+
+/*
+ * As pg_pwritev(), and as it says of errors.  Where the kernel can (Linux 6.14, most file systems)
+ * it begins to write at once and keeps nothing in its page cache: see kafka_pg.drop_behind.
+ */
+static ssize_t
+run_pwritev(const struct iovec *iov, off_t offset)
+{
+	int			fd = FileGetRawDesc(run.file);
+	ssize_t		written;
+
+	if (drops_behind() && run.npages >= DROP_PAGES)
+	{
+		written = pwritev2(fd, iov, run.npages, offset, RWF_DONTCACHE);
+		if (written >= 0 || (errno != EOPNOTSUPP && errno != EINVAL && errno != ENOSYS))
+			return written;
+	}
+	return pg_pwritev(fd, iov, run.npages, offset);
+}
+
+/*
  * Writes the run, and lets go of its pages.  The checksums are set where the pages lie: whoever
  * else writes one sets its own, in a copy.
  */
@@ -117,8 +164,7 @@ run_write(Relation rel)
 		do
 		{
 			errno = 0;
-			written = pg_pwritev(FileGetRawDesc(run.file), iov, run.npages,
-								 (off_t) (run.first % RELSEG_SIZE) * BLCKSZ);
+			written = run_pwritev(iov, (off_t) (run.first % RELSEG_SIZE) * BLCKSZ);
 		} while (written < 0 && errno == EINTR);
 		pgstat_report_wait_end();
 	}

@@ -121,6 +121,22 @@ pwritev64(int fd, const struct iovec *iov, int n, off64_t offset)
 	return is_full(fd, offset + (off_t) iov_length(iov, n), 0) ? -1 : real(fd, iov, n, offset);
 }
 
+ssize_t
+pwritev2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
+{
+	REAL(pwritev2);
+	return is_full(fd, offset + (off_t) iov_length(iov, n), 0) ? -1 :
+		real(fd, iov, n, offset, flags);
+}
+
+ssize_t
+pwritev64v2(int fd, const struct iovec *iov, int n, off64_t offset, int flags)
+{
+	REAL(pwritev64v2);
+	return is_full(fd, offset + (off_t) iov_length(iov, n), 0) ? -1 :
+		real(fd, iov, n, offset, flags);
+}
+
 int
 posix_fallocate(int fd, off_t offset, off_t length)
 {

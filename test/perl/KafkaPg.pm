@@ -41,6 +41,7 @@ max_connections = 50
 max_worker_processes = 32
 max_wal_size = 1GB
 kafka_pg.listen_addresses = '127.0.0.1'
+kafka_pg.drop_behind = on
 CONF
 
 # broker(name, conf => text, start => bool, extension => bool, twin => bool, new => {...},

@@ -38,6 +38,7 @@ char	   *kguc_rack = "";
 int			kguc_brokers = 1;
 int			kguc_readers = 1;
 int			kguc_wal_prealloc_mb = 0;
+int			kguc_drop_behind = KDROP_OFF;
 char	   *kguc_anonymous_role = "kafka";
 bool		kguc_auto_create_topics = true;
 int			kguc_num_partitions = 1;
