@@ -36,6 +36,7 @@ _PG_init(void)
 						 KAFKA_PG_NAME)));
 
 	klog_rmgr_register();
+	klog_checksum_init();
 	kguc_init();
 	kshmem_init();
 	klog_xact_register();

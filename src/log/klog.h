@@ -60,6 +60,8 @@ typedef struct KLogPosition
 
 /* Registers resource manager "kafka_log"; first thing in _PG_init. */
 extern void klog_rmgr_register(void);
+/* Computes the server's checksums of WAL faster; in the postmaster. */
+extern void klog_checksum_init(void);
 extern Size klog_shmem_size(void);
 extern void klog_shmem_init(void);
 /* Registers the transaction callbacks that settle pending appends; once in each process. */

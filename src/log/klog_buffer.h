@@ -121,6 +121,8 @@ extern KLogResult klog_locate(Relation rel, KLogPartition *part, const KLogEnd *
  */
 extern bool klog_batch_is_dead(Page page, uint16 pos);
 
+/* klog_checksum.c */
+extern void klog_checksum_page(Page page, BlockNumber block);
 /* klog_writeout.c */
 extern bool klog_writeout(Relation rel, KLogPartition *part);
 

@@ -155,7 +155,7 @@ run_write(Relation rel)
 	{
 		iov[i].iov_base = BufferGetPage(run.buffer[i]);
 		iov[i].iov_len = BLCKSZ;
-		PageSetChecksumInplace(iov[i].iov_base, run.first + i);
+		klog_checksum_page(iov[i].iov_base, run.first + i);
 	}
 	/* its size does not matter: fd.c opens a file again that it had to close */
 	if (FileSize(run.file) >= 0)

@@ -36,6 +36,11 @@
 #include "storage/checksum.h"
 #include "storage/checksum_impl.h"
 
+/* Since Linux 6.14; headers may be older. */
+#ifndef RWF_DONTCACHE
+#define RWF_DONTCACHE	0x00000080
+#endif
+
 #define VALUE_SIZE		1024
 #define BATCH			(1024 * 1024)	/* of values, before they are compressed */
 #define MEMORY			(64 * 1024 * 1024)	/* that stands for WAL and shared buffers */
@@ -188,7 +193,7 @@ log_copy(const Batch *batch, long batches)
 	INIT_CRC32C(crc);
 	for (long i = 0; i < batches; i++)
 	{
-		COMP_CRC32C(crc, batch->data, batch->len);
+		crc = crc32_iscsi((unsigned char *) batch->data, (int) batch->len, crc);
 		if (at + batch->len > MEMORY)
 			at = 0;
 		memcpy(memory + at, batch->data, batch->len);
@@ -269,7 +274,8 @@ page_write(const Batch *batch, long batches)
 			iov[i].iov_base = memory + (page + i) % (MEMORY / BLCKSZ) * BLCKSZ;
 			iov[i].iov_len = BLCKSZ;
 		}
-		if (pwritev(fd, iov, n, (off_t) page * BLCKSZ) != (ssize_t) n * BLCKSZ)
+		if (pwritev2(fd, iov, n, (off_t) page * BLCKSZ, RWF_DONTCACHE) != (ssize_t) n * BLCKSZ &&
+			pwritev(fd, iov, n, (off_t) page * BLCKSZ) != (ssize_t) n * BLCKSZ)
 			die("pwritev");
 	}
 	close(fd);
