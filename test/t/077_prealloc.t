@@ -1,4 +1,4 @@
-# WAL files are made before they are needed, once somebody fills them.
+# WAL files are made before they are needed, once somebody fills them; and what is in them is right.
 use strict;
 use warnings;
 
@@ -61,5 +61,18 @@ produce();
 is(counted(), '3301|3301|3300', 'and it goes on');
 sql('CHECKPOINT');
 cmp_ok(sql(q{SELECT count(*) FROM pg_ls_waldir()}), '<=', $files + 8, 'no more are made than that');
+
+# The server's tools compute checksums in their own way.
+my $from = sql('SELECT pg_current_wal_lsn()');
+produce();
+my $to = sql('SELECT pg_current_wal_flush_lsn()');
+is(counted(), '4401|4401|4400', 'and on');
+$node->stop;
+$node->PostgreSQL::Test::Cluster::command_ok(
+	[ 'pg_waldump', '--quiet', '-p', $node->data_dir . '/pg_wal', '-s', $from, '-e', $to ],
+	'pg_waldump finds the checksums of WAL right');
+$node->PostgreSQL::Test::Cluster::command_ok([ 'pg_checksums', '--check', '-D', $node->data_dir ],
+	'and pg_checksums those of pages');
+$node->start;
 
 done_testing();
