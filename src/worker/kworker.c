@@ -4,6 +4,8 @@
  */
 #include "postgres.h"
 
+#include <sched.h>
+
 #include "access/xact.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_extension.h"
@@ -45,16 +47,17 @@ static const struct
 	const char *name;
 	void		(*run) (int no);
 	bool		interruptible;	/* may end in the middle of what it does */
+	bool		unhurried;		/* nobody waits for it */
 }			kinds[] =
 
 {
-	[KWORKER_FLUSHER] = {"kafka flusher", kworker_flusher, false},
-	[KWORKER_SYNCWAIT] = {"kafka syncwait", kworker_syncwait, true},
-	[KWORKER_KEEPER] = {"kafka keeper", kworker_keeper, false},
-	[KWORKER_PREALLOC] = {"kafka prealloc", kworker_prealloc, false},
-	[KWORKER_READER] = {"kafka reader", kworker_reader, false},
-	[KWORKER_BROKER] = {"kafka broker", kworker_broker, false},
-	[KWORKER_DDL] = {"kafka ddl", kworker_ddl, true},
+	[KWORKER_FLUSHER] = {"kafka flusher", kworker_flusher, false, false},
+	[KWORKER_SYNCWAIT] = {"kafka syncwait", kworker_syncwait, true, false},
+	[KWORKER_KEEPER] = {"kafka keeper", kworker_keeper, false, true},
+	[KWORKER_PREALLOC] = {"kafka prealloc", kworker_prealloc, false, true},
+	[KWORKER_READER] = {"kafka reader", kworker_reader, false, false},
+	[KWORKER_BROKER] = {"kafka broker", kworker_broker, false, false},
+	[KWORKER_DDL] = {"kafka ddl", kworker_ddl, true, false},
 };
 
 /* ------------------------------------------------------------------------
@@ -260,6 +263,10 @@ kworker_main(Datum arg)
 		pqsignal(SIGTERM, die);
 		pqsignal(SIGINT, StatementCancelHandler);
 	}
+
+	/* it gets its time, but does not interrupt a broker, or a client on this machine, to begin */
+	if (kinds[my_slot->kind].unhurried)
+		(void) sched_setscheduler(0, SCHED_BATCH, &(struct sched_param) {0});
 
 	LWLockAcquire(&kworker_shared->lock, LW_EXCLUSIVE);
 	mine = my_slot->pid == 0 && my_slot->ticket == ticket;
