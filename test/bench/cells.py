@@ -185,7 +185,7 @@ CELLS = {
   'sql-count': sql_query('count(*)', 1000000),
   'sql-sum': sql_query('sum(octet_length(value))', 1024 * 1000000),
   'sql-consume': Cell('sql_consume', 'rate', 'rows/s', 'more', ('mb_s', 'ack_p50_us', 'ack_p99_us'),
-                      'transactions', {'size': 1024, 'rows': 500}, fill=MILLION,
+                      'transactions', {'size': 1024, 'rows': 500}, fill=dict(MILLION, count=3000000),
                       sql={'kafka_pg': CONSUME}, systems=('kafka_pg',), servers=('kafka_pg',),
                       bases=(), goals=(at_least(50000),)),
   'bystander': Cell('bystander', 'rate', 'tps', 'more',

@@ -241,7 +241,7 @@ class KafkaPg(Postgres):
   def cool(self, topic):
     """A table that is moved to another tablespace leaves shared buffers: its file is copied past
     them."""
-    if not self.sql("SELECT FROM pg_tablespace WHERE spcname = 'bench_cold'"):
+    if not self.sql("SELECT 1 FROM pg_tablespace WHERE spcname = 'bench_cold'"):
       connection = psycopg2.connect(self.conninfo)
       connection.autocommit = True
       connection.cursor().execute('SET allow_in_place_tablespaces = on')
