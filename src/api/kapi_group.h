@@ -91,6 +91,28 @@ extern void kapi_group_delivered(const KCoordPost *post, const KCoordVersion *ve
  */
 extern KGroup *kapi_group_open_any(KGroupWork *work, KStr group_id, KCoordSlot **slot);
 
+/*
+ * A request that describes groups, one after the other and a share of them a turn.  What is
+ * described stays so, in the request's memory, and groups beyond KAPI_GROUP_ANSWER_MAX are not.
+ */
+typedef struct KDescribing
+{
+	int32		next;			/* group */
+	KGroupWork	group;			/* the one that is being described */
+	Size		used;			/* by those before */
+} KDescribing;
+
+/* The group's memory stays.  NULL: *error says why not; if that is KERR_NONE, busy. */
+extern KGroup *kapi_group_open_described(KDescribing *work, KStr group_id, int16 *error);
+
+/*
+ * Calls one() for each of the groups that are left; false from it means busy.  False: "again" is
+ * called in a later turn.
+ */
+extern bool kapi_group_describe(KRequest *req, KDescribing *work, int32 count,
+								bool (*one) (KRequest *req, int32 i),
+								void (*again) (KRequest *req));
+
 extern void kapi_group_requests_init(void);
 
 /* ------------------------------------------------------------------------

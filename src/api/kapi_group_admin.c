@@ -250,58 +250,85 @@ kapi_describe_groups_fail(KRequest * req, int16 error)
 	kapi_answer(req, &resp);
 }
 
-/* In the request's memory, of which *used tells.  False: busy. */
-static bool
-describe_one(KRequest * req, KStr id, KDescribeGroupsResponseGroup * out, Size *used)
+KGroup *
+kapi_group_open_described(KDescribing * describing, KStr id, int16 *error)
 {
-	const		KDescribeGroupsRequest *body = req->body;
-	int16		error = kapi_group_check(id);
-	KGroupWork	work;
 	KCoordSlot *slot;
 	KGroup	   *g;
 
-	if (error == KERR_NONE && *used > KAPI_GROUP_ANSWER_MAX)
-		error = KERR_COORDINATOR_NOT_AVAILABLE;
+	describing->group.ctx = NULL;
+	*error = kapi_group_check(id);
+	if (*error == KERR_NONE && describing->used > KAPI_GROUP_ANSWER_MAX)
+		*error = KERR_COORDINATOR_NOT_AVAILABLE;
+	if (*error != KERR_NONE || !kapi_group_work(&describing->group))
+		return NULL;
+	g = kapi_group_open_any(&describing->group, id, &slot);
+	if (g == NULL)
+		kapi_group_work_end(&describing->group);
+	else if (slot != NULL)
+		kcoord_unlock(slot);
+	return g;
+}
+
+bool
+kapi_group_describe(KRequest * req, KDescribing * work, int32 count,
+					bool (*one) (KRequest * req, int32 i), void (*again) (KRequest * req))
+{
+	for (bool any = false; work->next < count; work->next++, any = true)
+	{
+		if (kapi_group_share_used() && any)
+		{
+			kapi_wait_turn(req, again);
+			return false;
+		}
+		if (!one(req, work->next))
+		{
+			kapi_retry(req, again);
+			return false;
+		}
+		if (work->group.ctx != NULL)
+			work->used += MemoryContextMemAllocated(work->group.ctx, true);
+		kapi_wait_progress(req);
+	}
+	return true;
+}
+
+/* How far a request has come. */
+typedef struct Describing
+{
+	KDescribing work;
+	KDescribeGroupsResponse resp;
+} Describing;
+
+static bool
+describe_one(KRequest * req, int32 i)
+{
+	const		KDescribeGroupsRequest *body = req->body;
+	Describing *describing = req->work;
+	KDescribeGroupsResponseGroup *out = &describing->resp.groups.items[i];
+	KStr		id = body->groups.items[i];
+	int16		error;
+	KGroup	   *g = kapi_group_open_described(&describing->work, id, &error);
+
+	if (g == NULL && error == KERR_NONE)
+		return false;
 	out->group_id = id;
 	out->error_code = error;
-	if (error != KERR_NONE)
-		return true;
-	if (!kapi_group_work(&work))
-		return false;
-	g = kapi_group_open_any(&work, id, &slot);
-	if (g == NULL)
-	{
-		kapi_group_work_end(&work);
-		return false;
-	}
-	if (slot != NULL)
-		kcoord_unlock(slot);
-	/* the group's memory stays: the answer points into it */
-	if (!kgroup_describe(g, req->version, out))
+	if (g != NULL && !kgroup_describe(g, req->version, out))
 	{
 		out->group_id = id;
 		out->error_code = KERR_COORDINATOR_NOT_AVAILABLE;
 	}
 	if (body->include_authorized_operations && out->error_code == KERR_NONE)
 		out->authorized_operations = KAPI_GROUP_OPERATIONS;
-	*used += MemoryContextMemAllocated(work.ctx, true);
 	return true;
 }
-
-/* How far a request has come; what is described stays so. */
-typedef struct Describing
-{
-	KDescribeGroupsResponse resp;
-	int32		next;
-	Size		used;
-} Describing;
 
 void
 kapi_describe_groups(KRequest * req)
 {
 	const		KDescribeGroupsRequest *body = req->body;
 	Describing *work = req->work;
-	bool		any = false;
 
 	if (work == NULL)
 	{
@@ -312,23 +339,9 @@ kapi_describe_groups(KRequest * req)
 											 body->groups.count, NULL);
 		work->resp.groups.count = body->groups.count;
 	}
-	for (; work->next < body->groups.count; work->next++)
-	{
-		if (kapi_group_share_used() && any)
-		{
-			kapi_wait_turn(req, kapi_describe_groups);
-			return;
-		}
-		if (!describe_one(req, body->groups.items[work->next],
-						  &work->resp.groups.items[work->next], &work->used))
-		{
-			kapi_retry(req, kapi_describe_groups);
-			return;
-		}
-		any = true;
-		kapi_wait_progress(req);
-	}
-	kapi_answer(req, &work->resp);
+	if (kapi_group_describe(req, &work->work, body->groups.count, describe_one,
+							kapi_describe_groups))
+		kapi_answer(req, &work->resp);
 }
 
 /* ------------------------------------------------------------------------

@@ -167,33 +167,32 @@ hide_topics(KConsumerGroupDescribeResponseGroup *group, Oid role)
 	}
 }
 
-/* In the request's memory, of which *used tells.  False: busy. */
+/* How far a request has come. */
+typedef struct Describing
+{
+	KDescribing work;
+	KConsumerGroupDescribeResponse resp;
+} Describing;
+
 static bool
-describe_one(KRequest *req, KStr id, KConsumerGroupDescribeResponseGroup *out, Size *used)
+describe_one(KRequest *req, int32 i)
 {
 	const KConsumerGroupDescribeRequest *body = req->body;
-	int16		error = id.len == 0 ? KERR_INVALID_GROUP_ID : kapi_group_check(id);
-	KGroupWork	work;
-	KCoordSlot *slot;
-	KGroup	   *g;
+	Describing *describing = req->work;
+	KConsumerGroupDescribeResponseGroup *out = &describing->resp.groups.items[i];
+	KStr		id = body->group_ids.items[i];
+	int16		error = KERR_INVALID_GROUP_ID;
+	KGroup	   *g = NULL;
 
-	if (error == KERR_NONE && *used > KAPI_GROUP_ANSWER_MAX)
-		error = KERR_COORDINATOR_NOT_AVAILABLE;
+	describing->work.group.ctx = NULL;
+	if (id.len != 0)
+		g = kapi_group_open_described(&describing->work, id, &error);
+	if (g == NULL && error == KERR_NONE)
+		return false;
 	out->group_id = id;
 	out->error_code = error;
-	if (error != KERR_NONE)
-		return true;
-	if (!kapi_group_work(&work))
-		return false;
-	g = kapi_group_open_any(&work, id, &slot);
 	if (g == NULL)
-	{
-		kapi_group_work_end(&work);
-		return false;
-	}
-	if (slot != NULL)
-		kcoord_unlock(slot);
-	/* the group's memory stays: the answer points into it */
+		return true;
 	if (!kgroup_consumer_describe(g, out))
 	{
 		kmsg_init(&kmsg_consumer_group_describe_response_group, out);
@@ -203,24 +202,14 @@ describe_one(KRequest *req, KStr id, KConsumerGroupDescribeResponseGroup *out, S
 	hide_topics(out, kapi_role(req));
 	if (body->include_authorized_operations && out->error_code == KERR_NONE)
 		out->authorized_operations = KAPI_GROUP_OPERATIONS;
-	*used += MemoryContextMemAllocated(work.ctx, true);
 	return true;
 }
-
-/* How far a request has come; what is described stays so. */
-typedef struct Describing
-{
-	KConsumerGroupDescribeResponse resp;
-	int32		next;
-	Size		used;
-} Describing;
 
 void
 kapi_consumer_group_describe(KRequest *req)
 {
 	const KConsumerGroupDescribeRequest *body = req->body;
 	Describing *work = req->work;
-	bool		any = false;
 
 	if (work == NULL)
 	{
@@ -231,21 +220,7 @@ kapi_consumer_group_describe(KRequest *req)
 											 body->group_ids.count, NULL);
 		work->resp.groups.count = body->group_ids.count;
 	}
-	for (; work->next < body->group_ids.count; work->next++)
-	{
-		if (kapi_group_share_used() && any)
-		{
-			kapi_wait_turn(req, kapi_consumer_group_describe);
-			return;
-		}
-		if (!describe_one(req, body->group_ids.items[work->next],
-						  &work->resp.groups.items[work->next], &work->used))
-		{
-			kapi_retry(req, kapi_consumer_group_describe);
-			return;
-		}
-		any = true;
-		kapi_wait_progress(req);
-	}
-	kapi_answer(req, &work->resp);
+	if (kapi_group_describe(req, &work->work, body->group_ids.count, describe_one,
+							kapi_consumer_group_describe))
+		kapi_answer(req, &work->resp);
 }
