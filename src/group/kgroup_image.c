@@ -449,6 +449,23 @@ is_idle(const KGroup *g, const KGMember *member)
 		g->assignment_epoch == g->generation;
 }
 
+/*
+ * The member's bytes in the image that was opened, if it is as it was there; else NULL.  That can be
+ * told from the struct alone: of a classic group, nothing that a member points to is changed in
+ * place.
+ */
+static const KGLoaded *
+unchanged(const KGroup *g, const KGMember *member)
+{
+	uintptr_t	offset = (uintptr_t) member - (uintptr_t) g->first_loaded;
+	const		KGLoaded *loaded;
+
+	if (g->type != KGROUP_CLASSIC || offset >= (uintptr_t) g->nloaded * sizeof(KGMember))
+		return NULL;
+	loaded = &g->loaded[offset / sizeof(KGMember)];
+	return memcmp(&loaded->member, member, sizeof(KGMember)) == 0 ? loaded : NULL;
+}
+
 /* The stream of an image; "members" (WALK_WRITE only): the array to fill. */
 WALK_INLINE void
 walk_image(Walk *w, KGroup *g, ImageHeader *header, ImageMember *members)
@@ -464,13 +481,22 @@ walk_image(Walk *w, KGroup *g, ImageHeader *header, ImageMember *members)
 	for (int32_t i = 0; i < g->nmembers; i++)
 	{
 		KGMember   *member = g->members[i];
+		const KGLoaded *loaded = unchanged(g, member);
 		size_t		id = w->pos + 4;
-		size_t		instance;
+		size_t		instance = id + 4 + (size_t) (member->id.len > 0 ? member->id.len : 0);
 
-		walk_str(w, &member->id);
-		instance = w->pos + 4;
-		walk_str(w, &member->instance_id);
-		walk_member(w, member);
+		if (loaded != NULL)
+		{
+			if (w->mode == WALK_WRITE)
+				memcpy(w->out + w->pos, loaded->bytes, loaded->len);
+			w->pos += loaded->len;
+		}
+		else
+		{
+			walk_str(w, &member->id);
+			walk_str(w, &member->instance_id);
+			walk_member(w, member);
+		}
 		if (members != NULL)
 			members[i] = (ImageMember)
 			{
@@ -577,9 +603,15 @@ kg_load(KGroup *g, const uint8_t *image, size_t len)
 	g->members = kg_alloc(g, (size_t) header->nmembers * sizeof(KGMember *) + 1);
 	g->members_capacity = header->nmembers;
 	all = kg_alloc(g, (size_t) header->nmembers * sizeof(KGMember) + 1);
+	if (g->type == KGROUP_CLASSIC)
+	{
+		g->first_loaded = all;
+		g->loaded = kg_alloc(g, (size_t) header->nmembers * sizeof(KGLoaded) + 1);
+	}
 	for (int32_t i = 0; i < header->nmembers; i++)
 	{
 		KGMember   *member = &all[i];
+		size_t		start = w.pos;
 
 		walk_str(&w, &member->id);
 		walk_str(&w, &member->instance_id);
@@ -590,6 +622,14 @@ kg_load(KGroup *g, const uint8_t *image, size_t len)
 		member->session_deadline = members[i].session_deadline;
 		member->hash = members[i].hash;
 		g->members[g->nmembers++] = member;
+		if (g->loaded != NULL)
+		{
+			KGLoaded   *loaded = &g->loaded[g->nloaded++];
+
+			memcpy(&loaded->member, member, sizeof(KGMember));
+			loaded->bytes = image + start;
+			loaded->len = w.pos - start;
+		}
 	}
 	walk_unwritten(&w, g);
 

@@ -98,6 +98,14 @@ typedef struct KGMember
 	bool		has_row;		/* it has one, or will when this image's rows are written */
 } KGMember;
 
+/* A member as its group's image had it, and there. */
+typedef struct KGLoaded
+{
+	KGMember	member;
+	const uint8_t *bytes;
+	size_t		len;
+} KGLoaded;
+
 /* A member id that was given out, and whose owner has not joined with it yet (KIP-394). */
 typedef struct KGPending
 {
@@ -179,6 +187,11 @@ struct KGroup
 	bool		dirty;			/* the group's row is to be written */
 	bool		wiped;			/* all rows are to be deleted first */
 	size_t		image_size;		/* after the event; 0: not computed */
+
+	/* classic groups: members as they were in the image, which are most of them afterwards */
+	KGMember   *first_loaded;
+	KGLoaded   *loaded;
+	int32_t		nloaded;
 };
 
 /* ---- kgroup.c: memory, members, answers ---- */

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "group/kgroup.h"
+#include "group/kgroup_int.h"
 
 #define MAX_ROWS	4
 
@@ -62,7 +62,17 @@ image_of(KGroup *g, size_t *len)
 	*len = kgroup_image_size(g);
 	image = malloc(*len + 1);
 	if (*len > 0)
+	{
+		uint8_t    *plain = malloc(*len);
+
 		kgroup_image_write(g, image);
+		/* the same without the bytes of members that have not changed */
+		g->nloaded = 0;
+		kgroup_image_write(g, plain);
+		if (memcmp(image, plain, *len) != 0)
+			abort();
+		free(plain);
+	}
 	return image;
 }
 

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "group/kgroup.h"
+#include "group/kgroup_int.h"
 #include "group/koffset.h"
 
 #define WORLD_TOPICS	64
@@ -415,6 +415,21 @@ world_do(World *w, KGroup *g, WorldEvent event, const KGroupCaller *caller, KApi
 	}
 }
 
+/* An image whose members were in part copied from the one before is what it would be otherwise. */
+static void
+world_compare(KGroup *g, const uint8_t *image, size_t size)
+{
+	uint8_t    *plain = malloc(size);
+	int32_t		nloaded = g->nloaded;
+
+	g->nloaded = 0;
+	kgroup_image_write(g, plain);
+	if (memcmp(plain, image, size) != 0)
+		abort();
+	g->nloaded = nloaded;
+	free(plain);
+}
+
 static void
 world_store(World *w, KGroup *g)
 {
@@ -422,7 +437,10 @@ world_store(World *w, KGroup *g)
 	uint8_t    *image = size > 0 ? malloc(size) : NULL;
 
 	if (size > 0)
+	{
 		kgroup_image_write(g, image);
+		world_compare(g, image, size);
+	}
 	free(w->image);
 	w->image = image;
 	w->image_len = size;
