@@ -1,0 +1,172 @@
+/*
+ * kgroup_rest.c
+ *		A group at rest: what can be told of an image, and done to it, without opening it.
+ *
+ * Most requests of members change nothing but the end of a session.
+ */
+#include "group/kgroup_image.h"
+#include "group/koffset.h"
+
+ImageHeader *
+kg_image_header(uint8_t *image, size_t len)
+{
+	ImageHeader *header = (ImageHeader *) image;
+
+	if (len < sizeof(ImageHeader) || header->magic != IMAGE_MAGIC || header->len > len ||
+		header->nmembers < 0 || header->type > KGROUP_CONSUMER ||
+		header->state > KGROUP_RECONCILING ||
+		(size_t) header->nmembers > (len - sizeof(ImageHeader)) / sizeof(ImageMember))
+		return NULL;
+	return header;
+}
+
+bool
+kgroup_image_summary(const uint8_t *image, size_t len, KGroupSummary *summary)
+{
+	const ImageHeader *header = kg_image_header((uint8_t *) (uintptr_t) image, len);
+
+	if (header == NULL || header->protocol_type > header->len ||
+		(header->protocol_type_len > 0 &&
+		 (uint32_t) header->protocol_type_len > header->len - header->protocol_type))
+		return false;
+	*summary = (KGroupSummary)
+	{
+		.type = (KGroupType) header->type,
+		.state = (KGroupState) header->state,
+		.generation = header->generation,
+		.members = header->nmembers,
+		.next_deadline = header->next_deadline,
+		.version = header->version,
+		.durable = header->durable,
+		.protocol_type = header->type == KGROUP_CONSUMER ? KG_CONSUMER_PROTOCOL :
+			(KStr) {(const char *) image + header->protocol_type,
+			header->protocol_type_len > 0 ? header->protocol_type_len : 0},
+	};
+	return true;
+}
+
+void
+kgroup_image_durable(uint8_t *image, size_t len, uint64_t version)
+{
+	ImageHeader *header = kg_image_header(image, len);
+
+	if (header != NULL && header->durable < version && version <= header->version)
+		header->durable = version;
+}
+
+/* Behind the two counts of walk_unwritten() there is nothing then. */
+size_t
+kgroup_image_trim(uint8_t *image, size_t len)
+{
+	static const int32_t none = 0;
+	ImageHeader *header = kg_image_header(image, len);
+	int32_t		removed;
+
+	if (header == NULL || header->durable < header->version ||
+		header->unwritten + 2 * sizeof(int32_t) > header->len)
+		return len;
+	memcpy(&removed, image + header->unwritten, sizeof(removed));
+	if (removed != 0)
+		return len;
+	memcpy(image + header->unwritten + sizeof(int32_t), &none, sizeof(none));
+	header->len = header->unwritten + 2 * (uint32_t) sizeof(int32_t);
+	return header->len;
+}
+
+/* ---- heartbeats at rest ---- */
+
+static ImageMember *
+find_in_image(uint8_t *image, const ImageHeader *header, KStr id)
+{
+	ImageMember *members = (ImageMember *) (image + sizeof(ImageHeader));
+	uint32_t	hash = kg_hash(id);
+
+	for (int32_t i = 0; i < header->nmembers; i++)
+		if (members[i].hash == hash && kg_present(id) &&
+			kg_str_equal((KStr) {(char *) image + members[i].id, members[i].id_len}, id))
+			return &members[i];
+	return NULL;
+}
+
+static bool
+same_instance(const uint8_t *image, const ImageMember *member, KStr instance_id)
+{
+	return instance_id.len < 0 ||
+		kg_str_equal((KStr) {(const char *) image + member->instance, member->instance_len},
+					 instance_id);
+}
+
+bool
+kgroup_image_heartbeat(uint8_t *image, size_t len, int64_t now_ms,
+					   const KHeartbeatRequest *request)
+{
+	ImageHeader *header = kg_image_header(image, len);
+	ImageMember *member;
+
+	if (header == NULL || header->type != KGROUP_CLASSIC ||
+		(header->state != KGROUP_STABLE && header->state != KGROUP_COMPLETING_REBALANCE) ||
+		header->generation != request->generation_id)
+		return false;
+	member = find_in_image(image, header, request->member_id);
+	if (member == NULL || !same_instance(image, member, request->group_instance_id) ||
+		member->session_deadline == KG_NEVER || member->session_deadline <= now_ms)
+		return false;
+
+	/* Not earlier than before, or the next deadline could be missed. */
+	if (member->session_deadline < now_ms + member->session_timeout_ms)
+		member->session_deadline = now_ms + member->session_timeout_ms;
+	return true;
+}
+
+bool
+koffset_image_commit(uint8_t *image, size_t len, int64_t now_ms,
+					 const KOffsetCommitter *committer)
+{
+	ImageHeader *header = kg_image_header(image, len);
+	ImageMember *member;
+	int64_t		deadline;
+
+	if (header == NULL || committer->transactional || committer->generation < 0)
+		return false;
+	member = find_in_image(image, header, committer->member_id);
+	if (member == NULL || !same_instance(image, member, committer->instance_id))
+		return false;
+	if (header->type == KGROUP_CONSUMER)
+		return member->epoch == committer->generation && committer->api_version >= 9;
+	if ((header->state != KGROUP_STABLE && header->state != KGROUP_PREPARING_REBALANCE) ||
+		header->generation != committer->generation || member->session_deadline <= now_ms ||
+		member->session_deadline == KG_NEVER)
+		return false;
+
+	deadline = now_ms + member->session_timeout_ms;
+	if (member->session_deadline < deadline)
+		member->session_deadline = deadline;
+	return true;
+}
+
+bool
+kgroup_image_consumer_heartbeat(const KGroupEnv *env, uint8_t *image, size_t len,
+								int64_t now_ms,
+								const KConsumerGroupHeartbeatRequest *request)
+{
+	ImageHeader *header = kg_image_header(image, len);
+	ImageMember *member;
+	int64_t		deadline = now_ms + env->config.consumer_session_timeout_ms;
+
+	if (header == NULL || header->type != KGROUP_CONSUMER ||
+		header->topics_version != env->topics_version || header->regex_due <= now_ms ||
+		request->member_epoch <= 0 || request->rack_id.len >= 0 ||
+		request->rebalance_timeout_ms != -1 || request->subscribed_topic_names.count >= 0 ||
+		request->subscribed_topic_regex.len >= 0 || request->server_assignor.len >= 0 ||
+		request->topic_partitions.count >= 0)
+		return false;
+	member = find_in_image(image, header, request->member_id);
+	if (member == NULL || !same_instance(image, member, request->instance_id) ||
+		(member->flags & MEMBER_IDLE) == 0 || member->epoch != request->member_epoch ||
+		member->session_deadline <= now_ms)
+		return false;
+
+	if (member->session_deadline < deadline)
+		member->session_deadline = deadline;
+	return true;
+}
