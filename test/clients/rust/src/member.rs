@@ -1,6 +1,7 @@
 //! A member of a group: the crate's librdkafka. See ../../member.py.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{mpsc, Arc, Mutex};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use rdkafka::{Offset, TopicPartitionList};
 #[derive(Clone, Default)]
 struct Context {
     owned: Arc<Mutex<BTreeSet<i32>>>,
+    closing: Arc<AtomicBool>,
 }
 
 fn text<'a>(partitions: impl Iterator<Item = &'a i32>) -> String {
@@ -32,7 +34,8 @@ impl ClientContext for Context {}
 impl ConsumerContext for Context {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Revoke(list) = rebalance {
-            if list.count() > 0 && !consumer.assignment_lost() {
+            let closing = self.closing.load(Ordering::SeqCst);
+            if list.count() > 0 && !closing && !consumer.assignment_lost() {
                 commit(consumer);
             }
             let gone = numbers(list);
@@ -118,6 +121,9 @@ pub fn run(args: &[String]) {
                     .expect("seek");
             }
             _ => {
+                // What the crate polls while it closes it throws away: that is not to be committed.
+                commit(&consumer);
+                consumer.context().closing.store(true, Ordering::SeqCst);
                 drop(consumer);
                 println!("ok");
                 return;
