@@ -281,7 +281,7 @@ define_caps(void)
 	DefineCustomIntVariable("kafka_pg.group_memory",
 							"Shared memory for the members of all consumer groups.",
 							NULL,
-							&kguc_group_memory, 12 * 1024, 1024, 4 * 1024 * 1024,
+							&kguc_group_memory, 8 * 1024, 1024, 4 * 1024 * 1024,
 							PGC_POSTMASTER, GUC_UNIT_KB,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("kafka_pg.max_offset_metadata",
@@ -348,7 +348,7 @@ define_groups(void)
 	DefineCustomIntVariable("kafka_pg.group_max_bytes",
 							"Memory for the members of one consumer group.",
 							"Who would make it grow beyond that is refused.",
-							&kguc_group_max_bytes, 1536 * 1024, 16 * 1024, 1024 * 1024 * 1024,
+							&kguc_group_max_bytes, 1024 * 1024, 16 * 1024, 1024 * 1024 * 1024,
 							PGC_SIGHUP, GUC_UNIT_BYTE,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("kafka_pg.group_consumer_session_timeout",
