@@ -158,8 +158,9 @@ $node->stop('fast');
 fill($data);
 start_with_shim();
 $node->wait_for_kafka;
-is($node->kcat('-C', '-t', 'first', '-o', 'beginning', '-e', '-q', '-f', '%p %s '), '0 y 1 y 2 y ',
-	'start: a full disk does not keep clients from reading');
+# partitions come in any order
+is(join(' ', sort $node->kcat('-C', '-t', 'first', '-o', 'beginning', '-e', '-q', '-f', '%p%s ') =~ /\S+/g),
+	'0y 1y 2y', 'start: a full disk does not keep clients from reading');
 like(($node->psql('postgres', q{INSERT INTO topics.large (value)
 		SELECT convert_to(repeat('x', 20000000), 'UTF8')}))[2],
 	qr/could not extend file .*No space left on device/, 'start: who needs room is told');
