@@ -132,7 +132,9 @@ sub _kill_tree
 	my $postmaster = $node->{_pid};
 	my $end = time + 10;
 
+	# Until it has stopped it may start one more, whom nobody would kill.
 	kill 'STOP', $postmaster;
+	sleep 0.001 while _state($postmaster) =~ /^[^TtZ]$/ && time < $end;
 	my @pids = $self->_tree;
 	my $n = kill 'KILL', reverse @pids;
 	for my $pid (@pids)
