@@ -36,9 +36,16 @@ def give_back(members, before):
              [m.group for m in members]), [(0,)], 'nor in the table')
 
 
+def comes_in(m):
+    """What the end of a rebalance says, nothing if it may be asked again."""
+    error = m.sync([(m.id, b'all')])[0]
+    return None if error == 'COORDINATOR_NOT_AVAILABLE' else error
+
+
 def fill(most, metadata=None):
     """Members of their own groups, at one time, until one is refused or there are enough of them:
-    those that are in, those that are not quite, and errors."""
+    those that are in, those that are not quite, and errors. While many rows are being written there
+    may be no room to sync; who got a generation may ask again and comes in."""
     joining = []
     inside = []
     outside = []
@@ -56,7 +63,7 @@ def fill(most, metadata=None):
         m.generation = r['generation_id']
         error = err(r['error_code'])
         if error == 'NONE':
-            error = m.sync([(m.id, b'all')])[0]
+            error = until(lambda m=m: comes_in(m)) or 'COORDINATOR_NOT_AVAILABLE'
         if error != 'NONE':
             refusals.append(error)
         (inside if error == 'NONE' else outside).append(m)
