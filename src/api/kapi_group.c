@@ -161,12 +161,10 @@ arena_grow(void *ctx, size_t size)
 	return MemoryContextAllocExtended(ctx, size, MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
 }
 
-/* What the settings say, and the group's own configs in their place. */
-void
-kapi_group_configure(KGroupWork * work, KStr id)
+/* What the settings say. */
+static void
+configure(KGroupConfig * config)
 {
-	KGroupConfig *config = &work->env.config;
-
 	*config = kgroup_config_defaults;
 	config->min_session_timeout_ms = kguc_group_min_session_timeout;
 	config->max_session_timeout_ms = kguc_group_max_session_timeout;
@@ -182,7 +180,14 @@ kapi_group_configure(KGroupWork * work, KStr id)
 	config->default_assignor = kguc_group_default_assignor;
 	config->may_upgrade = (kguc_group_consumer_migration_policy & KMIGRATE_UPGRADE) != 0;
 	config->may_downgrade = (kguc_group_consumer_migration_policy & KMIGRATE_DOWNGRADE) != 0;
-	kcoord_config_apply(id, config);
+}
+
+/* And the group's own configs in their place. */
+void
+kapi_group_configure(KGroupWork * work, KStr id)
+{
+	configure(&work->env.config);
+	kcoord_config_apply(id, &work->env.config);
 }
 
 KGroup *
@@ -456,11 +461,61 @@ want_pattern(KRequest * req, KGroupWork * work, void (*step) (KRequest * req))
 		kapi_wait_turn(req, step);
 }
 
+/* What is kept of a request from its first event on. */
+static GroupRequest *
+remember(KRequest * req)
+{
+	GroupRequest *request = req->work;
+
+	if (request == NULL)
+	{
+		req->work = request = palloc0_object(GroupRequest);
+		request->number = kcoord_request_number();
+		((Waiting *) hash_search(waiting, &request->number, HASH_ENTER, NULL))->req = req;
+	}
+	return request;
+}
+
+static KGroupWaiter
+waiter_of(const KRequest * req, const GroupRequest * request)
+{
+	return (KGroupWaiter)
+	{
+		.request = request->number,.broker = kapi_broker,.api_version = req->version
+	};
+}
+
+/*
+ * Most members' part in a rebalance is to wait for the last one: then the group need not be opened.
+ * False: it must be.
+ */
+typedef bool (*ParkAtRest) (uint8 * image, size_t len, KGroupWaiter waiter, const void *body);
+
+static bool
+park(KRequest * req, KStr id, ParkAtRest at_rest)
+{
+	KCoordSlot *slot;
+	bool		parked = false;
+
+	if (kapi_group_check(id) == KERR_NONE && kcoord_lock(id, false, &slot) == KCOORD_LOCKED)
+	{
+		size_t		len;
+		uint8	   *image = kcoord_image(slot, &len);
+
+		parked = image != NULL &&
+			at_rest(image, len, waiter_of(req, remember(req)), req->body);
+		kcoord_unlock(slot);
+	}
+	if (parked)
+		kapi_wait_until(req, PG_INT64_MAX / 2, drain_step);
+	return parked;
+}
+
 void
 kapi_group_event(KRequest * req, KStr id, bool create, KGroupEvent event,
 				 void (*step) (KRequest * req))
 {
-	GroupRequest *request = req->work;
+	GroupRequest *request;
 	KGroupWork	work;
 	KGroupCaller caller;
 	KGroupResult result;
@@ -478,12 +533,7 @@ kapi_group_event(KRequest * req, KStr id, bool create, KGroupEvent event,
 		kapi_fail(req, error);
 		return;
 	}
-	if (request == NULL)
-	{
-		req->work = request = palloc0_object(GroupRequest);
-		request->number = kcoord_request_number();
-		((Waiting *) hash_search(waiting, &request->number, HASH_ENTER, NULL))->req = req;
-	}
+	request = remember(req);
 	if (!kapi_group_work(&work))
 	{
 		kapi_retry(req, step);
@@ -513,10 +563,7 @@ kapi_group_event(KRequest * req, KStr id, bool create, KGroupEvent event,
 			return;
 	}
 
-	caller.waiter = (KGroupWaiter)
-	{
-		.request = request->number,.broker = kapi_broker,.api_version = req->version
-	};
+	caller.waiter = waiter_of(req, request);
 	caller.client_id = req->client_id.len < 0 ? kapi_kstr("") : req->client_id;
 	caller.client_host = kapi_kstr(psprintf("/%s", req->conn->client_host));
 	g = kapi_group_open(&work, id, image, len);
@@ -565,6 +612,15 @@ join_event(KGroup * g, const KGroupCaller * caller, const void *body)
 	return kgroup_join(g, caller, body);
 }
 
+static bool
+join_at_rest(uint8 * image, size_t len, KGroupWaiter waiter, const void *body)
+{
+	KGroupConfig config;
+
+	configure(&config);
+	return kgroup_image_join(&config, image, len, waiter, body);
+}
+
 void
 kapi_join_group_fail(KRequest * req, int16 error)
 {
@@ -586,7 +642,7 @@ kapi_join_group(KRequest * req)
 
 	if (body->member_id.len > KCOORD_ID_MAX)
 		kapi_fail(req, KERR_UNKNOWN_MEMBER_ID);
-	else
+	else if (!park(req, body->group_id, join_at_rest))
 		kapi_group_event(req, body->group_id, true, join_event, kapi_join_group);
 }
 
@@ -594,6 +650,12 @@ static KGroupResult
 sync_event(KGroup * g, const KGroupCaller * caller, const void *body)
 {
 	return kgroup_sync(g, caller, body);
+}
+
+static bool
+sync_at_rest(uint8 * image, size_t len, KGroupWaiter waiter, const void *body)
+{
+	return kgroup_image_sync(image, len, waiter, body);
 }
 
 void
@@ -611,7 +673,8 @@ kapi_sync_group(KRequest * req)
 {
 	const		KSyncGroupRequest *body = req->body;
 
-	kapi_group_event(req, body->group_id, false, sync_event, kapi_sync_group);
+	if (!park(req, body->group_id, sync_at_rest))
+		kapi_group_event(req, body->group_id, false, sync_event, kapi_sync_group);
 }
 
 static KGroupResult

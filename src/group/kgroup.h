@@ -107,7 +107,7 @@ typedef struct KGroupWaiter
 {
 	uint64_t	request;
 	int32_t		broker;
-	int16_t		api_version;
+	int32_t		api_version;	/* this wide since images are compared byte by byte */
 } KGroupWaiter;
 
 /* Who asks. */
@@ -274,6 +274,16 @@ extern bool kgroup_image_heartbeat(uint8_t *image, size_t len, int64_t now_ms,
 extern bool kgroup_image_consumer_heartbeat(const KGroupEnv *env, uint8_t *image, size_t len,
 											int64_t now_ms,
 											const KConsumerGroupHeartbeatRequest *request);
+
+/*
+ * JoinGroup and SyncGroup of a classic group's member that change nothing but that it waits: it has
+ * joined with what it had before (metadata of protocols may differ, if their sizes do not), and
+ * neither phase ends with it.  True: the member waits, and will be answered by another's event.
+ */
+extern bool kgroup_image_join(const KGroupConfig *config, uint8_t *image, size_t len,
+							  KGroupWaiter waiter, const KJoinGroupRequest *request);
+extern bool kgroup_image_sync(uint8_t *image, size_t len, KGroupWaiter waiter,
+							  const KSyncGroupRequest *request);
 
 /* ------------------------------------------------------------------------
  * Describing

@@ -30,6 +30,8 @@ typedef struct Walk
 	bool		failed;			/* WALK_READ: the bytes end too early, or make no sense */
 	bool		durable_only;
 	KGroup	   *g;
+	ImageHeader *header;		/* where an image is written: its places are noted there */
+	size_t		protocols;		/* where those of the last member began */
 } Walk;
 
 /*
@@ -147,6 +149,12 @@ walk_data(Walk *w, const uint8_t **data, int32_t *len)
 	w->pos += *len > 0 ? (size_t) *len : 0;
 }
 
+static inline size_t
+length(KStr s)
+{
+	return s.len > 0 ? (size_t) s.len : 0;
+}
+
 WALK_INLINE void
 walk_str(Walk *w, KStr *s)
 {
@@ -214,13 +222,18 @@ walk_partitions(Walk *w, KGPartitions *set, bool epochs)
 }
 
 WALK_INLINE void
-walk_waiter(Walk *w, KGroupWaiter *waiter)
+walk_protocols(Walk *w, KGMember *member)
 {
-	walk_u64(w, &waiter->request, 8);
-	if (waiter->request == 0)
-		return;
-	walk_i32(w, &waiter->broker);
-	walk_i16(w, &waiter->api_version);
+	w->protocols = w->pos;
+	walk_count(w, &member->nprotocols, 8);
+	if (w->mode == WALK_READ)
+		member->protocols = kg_alloc(w->g, (size_t) member->nprotocols *
+									 sizeof(KGProtocol) + 1);
+	for (int32_t i = 0; i < member->nprotocols; i++)
+	{
+		walk_str(w, &member->protocols[i].name);
+		walk_blob(w, &member->protocols[i].metadata);
+	}
 }
 
 /* Without its ids, which are the row's key. */
@@ -236,15 +249,7 @@ walk_member(Walk *w, KGMember *member)
 	if (member->classic)
 	{
 		walk_i32(w, &member->session_timeout_ms);
-		walk_count(w, &member->nprotocols, 8);
-		if (w->mode == WALK_READ)
-			member->protocols = kg_alloc(w->g, (size_t) member->nprotocols *
-										 sizeof(KGProtocol) + 1);
-		for (int32_t i = 0; i < member->nprotocols; i++)
-		{
-			walk_str(w, &member->protocols[i].name);
-			walk_blob(w, &member->protocols[i].metadata);
-		}
+		walk_protocols(w, member);
 	}
 	if (consumer)
 	{
@@ -280,13 +285,6 @@ walk_member(Walk *w, KGMember *member)
 		walk_i64(w, &member->join_deadline);
 		walk_i64(w, &member->sync_deadline);
 	}
-	else
-	{
-		walk_bool(w, &member->is_new);
-		walk_bool(w, &member->pending_sync);
-		walk_waiter(w, &member->join);
-		walk_waiter(w, &member->sync);
-	}
 }
 
 WALK_INLINE void
@@ -298,6 +296,11 @@ walk_classic(Walk *w, KGroup *g)
 	walk_i64(w, &g->state_since);
 	walk_str(w, &g->protocol_type);
 	walk_str(w, &g->protocol_name);
+	if (w->header != NULL)
+	{
+		w->header->protocol_name = (uint32_t) (w->pos - length(g->protocol_name));
+		w->header->protocol_name_len = g->protocol_name.len;
+	}
 	walk_str(w, &g->leader);
 	if (w->durable_only)
 		return;
@@ -430,16 +433,25 @@ unchanged(const KGroup *g, const KGMember *member)
 	return memcmp(&loaded->member, member, sizeof(KGMember)) == 0 ? loaded : NULL;
 }
 
+static uint32_t
+member_flags(const KGroup *g, const KGMember *member)
+{
+	if (g->type != KGROUP_CLASSIC)
+		return is_idle(g, member) ? MEMBER_IDLE : 0;
+	return (kg_is_leader(g, member) ? MEMBER_LEADS : 0) |
+		(member->is_new ? MEMBER_NEW : 0) |
+		(member->pending_sync ? MEMBER_PENDING_SYNC : 0);
+}
+
 /* The stream of an image; "members" (WALK_WRITE only): the array to fill. */
 WALK_INLINE void
-walk_image(Walk *w, KGroup *g, ImageHeader *header, ImageMember *members)
+walk_image(Walk *w, KGroup *g, ImageMember *members)
 {
 	walk_str(w, &g->protocol_type);
-	if (members != NULL)
+	if (w->header != NULL)
 	{
-		header->protocol_type = (uint32_t) (w->pos - (size_t) (g->protocol_type.len > 0 ?
-															   g->protocol_type.len : 0));
-		header->protocol_type_len = g->protocol_type.len;
+		w->header->protocol_type = (uint32_t) (w->pos - length(g->protocol_type));
+		w->header->protocol_type_len = g->protocol_type.len;
 	}
 	walk_group(w, g);
 	for (int32_t i = 0; i < g->nmembers; i++)
@@ -447,12 +459,13 @@ walk_image(Walk *w, KGroup *g, ImageHeader *header, ImageMember *members)
 		KGMember   *member = g->members[i];
 		const KGLoaded *loaded = unchanged(g, member);
 		size_t		id = w->pos + 4;
-		size_t		instance = id + 4 + (size_t) (member->id.len > 0 ? member->id.len : 0);
+		size_t		instance = id + 4 + length(member->id);
 
 		if (loaded != NULL)
 		{
 			if (w->mode == WALK_WRITE)
 				memcpy(w->out + w->pos, loaded->bytes, loaded->len);
+			w->protocols = w->pos + loaded->protocols;
 			w->pos += loaded->len;
 		}
 		else
@@ -472,11 +485,15 @@ walk_image(Walk *w, KGroup *g, ImageHeader *header, ImageMember *members)
 				.instance_len = member->instance_id.len,
 				.session_timeout_ms = member->session_timeout_ms,
 				.epoch = member->epoch,
-				.flags = is_idle(g, member) ? MEMBER_IDLE : 0,
+				.flags = member_flags(g, member),
+				.rebalance_timeout_ms = member->rebalance_timeout_ms,
+				.protocols = (uint32_t) w->protocols,
+				.join = g->type == KGROUP_CLASSIC ? member->join : (KGroupWaiter) {0},
+				.sync = g->type == KGROUP_CLASSIC ? member->sync : (KGroupWaiter) {0},
 			};
 	}
-	if (members != NULL)
-		header->unwritten = (uint32_t) w->pos;
+	if (w->header != NULL)
+		w->header->unwritten = (uint32_t) w->pos;
 	walk_unwritten(w, g);
 }
 
@@ -495,7 +512,7 @@ kgroup_image_size(KGroup *g)
 		return 0;
 	if (g->image_size == 0)
 	{
-		walk_image(&w, g, NULL, NULL);
+		walk_image(&w, g, NULL);
 		g->image_size = w.pos;
 	}
 	return g->image_size;
@@ -522,7 +539,8 @@ kgroup_image_write(KGroup *g, uint8_t *image)
 		header.regex_due = g->regex_version != g->topics_version ?
 			g->regex_time + KG_REGEX_MIN_INTERVAL_MS :
 			g->regex_time + g->env->config.regex_refresh_ms;
-	walk_image(&w, g, &header, (ImageMember *) (image + sizeof(ImageHeader)));
+	w.header = &header;
+	walk_image(&w, g, (ImageMember *) (image + sizeof(ImageHeader)));
 	header.len = (uint32_t) w.pos;
 	memcpy(image, &header, sizeof(header));
 }
@@ -571,6 +589,10 @@ kg_load(KGroup *g, const uint8_t *image, size_t len)
 		walk_member(&w, member);
 		member->session_deadline = members[i].session_deadline;
 		member->hash = members[i].hash;
+		member->is_new = (members[i].flags & MEMBER_NEW) != 0;
+		member->pending_sync = (members[i].flags & MEMBER_PENDING_SYNC) != 0;
+		member->join = members[i].join;
+		member->sync = members[i].sync;
 		g->members[g->nmembers++] = member;
 		if (g->loaded != NULL)
 		{
@@ -579,6 +601,7 @@ kg_load(KGroup *g, const uint8_t *image, size_t len)
 			memcpy(&loaded->member, member, sizeof(KGMember));
 			loaded->bytes = image + start;
 			loaded->len = w.pos - start;
+			loaded->protocols = w.protocols - start;
 		}
 	}
 	walk_unwritten(&w, g);

@@ -10,6 +10,9 @@
 #define IMAGE_MAGIC			0x4b475231	/* "KGR1" */
 
 #define MEMBER_IDLE			0x01	/* consumer protocol: has all that it shall have */
+#define MEMBER_LEADS		0x02	/* classic groups, as those that follow: see KGMember */
+#define MEMBER_NEW			0x04
+#define MEMBER_PENDING_SYNC	0x08
 
 typedef struct ImageHeader
 {
@@ -24,6 +27,8 @@ typedef struct ImageHeader
 	int32_t		nmembers;
 	uint32_t	protocol_type;	/* where it begins */
 	int32_t		protocol_type_len;
+	uint32_t	protocol_name;	/* of a classic group */
+	int32_t		protocol_name_len;
 	uint8_t		type;			/* KGroupType */
 	uint8_t		state;			/* KGroupState */
 	uint8_t		unused[2];
@@ -41,6 +46,12 @@ typedef struct ImageMember
 	int32_t		session_timeout_ms;
 	int32_t		epoch;
 	uint32_t	flags;			/* MEMBER_* */
+
+	/* classic groups */
+	int32_t		rebalance_timeout_ms;
+	uint32_t	protocols;		/* where walk_protocols() begins */
+	KGroupWaiter join;
+	KGroupWaiter sync;
 } ImageMember;
 
 /* The header and its members, if these bytes are an image; else NULL. */

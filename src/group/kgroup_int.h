@@ -104,6 +104,7 @@ typedef struct KGLoaded
 	KGMember	member;
 	const uint8_t *bytes;
 	size_t		len;
+	size_t		protocols;		/* where they begin in the bytes */
 } KGLoaded;
 
 /* A member id that was given out, and whose owner has not joined with it yet (KIP-394). */

@@ -2,7 +2,8 @@
  * kgroup_rest.c
  *		A group at rest: what can be told of an image, and done to it, without opening it.
  *
- * Most requests of members change nothing but the end of a session.
+ * Most requests of members change nothing but the end of a session, and in a rebalance most of them
+ * only wait for the last one.
  */
 #include "group/kgroup_image.h"
 #include "group/koffset.h"
@@ -117,6 +118,142 @@ kgroup_image_heartbeat(uint8_t *image, size_t len, int64_t now_ms,
 		member->session_deadline = now_ms + member->session_timeout_ms;
 	return true;
 }
+
+/* ---- waiting for the others ---- */
+
+static uint32_t
+get_u32(const uint8_t *bytes)
+{
+	return (uint32_t) bytes[0] << 24 | (uint32_t) bytes[1] << 16 | (uint32_t) bytes[2] << 8 |
+		bytes[3];
+}
+
+/* The next string or bytes of an image at *pos; false: the image ends before. */
+static bool
+get_data(const uint8_t *image, const ImageHeader *header, uint32_t *pos, const uint8_t **data,
+		 int32_t *len)
+{
+	if (header->len < sizeof(uint32_t) || *pos > header->len - sizeof(uint32_t))
+		return false;
+	*len = (int32_t) get_u32(image + *pos);
+	*pos += (uint32_t) sizeof(uint32_t);
+	*data = image + *pos;
+	if (*len > 0 && (uint32_t) *len > header->len - *pos)
+		return false;
+	*pos += *len > 0 ? (uint32_t) *len : 0;
+	return true;
+}
+
+/*
+ * Has the member the protocols of this request, with metadata of the same sizes?  "put": writes the
+ * request's in their places.
+ */
+static bool
+fit_protocols(uint8_t *image, const ImageHeader *header, const ImageMember *member,
+			  const KJoinGroupRequest *request, bool put)
+{
+	uint32_t	pos = member->protocols;
+
+	if (header->len < sizeof(uint32_t) || pos > header->len - sizeof(uint32_t) ||
+		request->protocols.count <= 0 ||
+		get_u32(image + pos) != (uint32_t) request->protocols.count)
+		return false;
+	pos += (uint32_t) sizeof(uint32_t);
+	for (int32_t i = 0; i < request->protocols.count; i++)
+	{
+		const KJoinGroupRequestProtocol *protocol = &request->protocols.items[i];
+		const uint8_t *data;
+		int32_t		len;
+
+		if (!get_data(image, header, &pos, &data, &len) ||
+			!kg_str_equal((KStr) {(const char *) data, len}, protocol->name) ||
+			!get_data(image, header, &pos, &data, &len) || len != protocol->metadata.len)
+			return false;
+		if (put && len > 0)
+			memcpy(image + (data - image), protocol->metadata.data, (size_t) len);
+	}
+	return true;
+}
+
+static bool
+in_image(const ImageHeader *header, uint32_t pos, int32_t len)
+{
+	return pos <= header->len && (len <= 0 || (uint32_t) len <= header->len - pos);
+}
+
+bool
+kgroup_image_join(const KGroupConfig *config, uint8_t *image, size_t len, KGroupWaiter waiter,
+				  const KJoinGroupRequest *request)
+{
+	ImageHeader *header = kg_image_header(image, len);
+	const ImageMember *members = (const ImageMember *) (image + sizeof(ImageHeader));
+	ImageMember *member;
+	int32_t		joined = 0;
+
+	if (header == NULL || header->type != KGROUP_CLASSIC ||
+		header->state != KGROUP_PREPARING_REBALANCE || waiter.api_version == 0 ||
+		!in_image(header, header->protocol_type, header->protocol_type_len) ||
+		!kg_str_equal((KStr) {(const char *) image + header->protocol_type,
+							  header->protocol_type_len}, request->protocol_type) ||
+		request->session_timeout_ms < config->min_session_timeout_ms ||
+		request->session_timeout_ms > config->max_session_timeout_ms)
+		return false;
+	member = find_in_image(image, header, request->member_id);
+	if (member == NULL || !same_instance(image, member, request->group_instance_id) ||
+		member->join.request != 0 ||
+		member->session_timeout_ms != request->session_timeout_ms ||
+		member->rebalance_timeout_ms != request->rebalance_timeout_ms ||
+		!fit_protocols(image, header, member, request, false))
+		return false;
+	for (int32_t i = 0; i < header->nmembers; i++)
+		joined += members[i].join.request != 0;
+	if (joined >= config->max_size || joined + 1 >= header->nmembers)
+		return false;
+
+	fit_protocols(image, header, member, request, true);
+	member->join = waiter;
+	return true;
+}
+
+bool
+kgroup_image_sync(uint8_t *image, size_t len, KGroupWaiter waiter,
+				  const KSyncGroupRequest *request)
+{
+	ImageHeader *header = kg_image_header(image, len);
+	const ImageMember *members = (const ImageMember *) (image + sizeof(ImageHeader));
+	ImageMember *member;
+	int32_t		pending = 0;
+	KStr		type;
+	KStr		name;
+
+	if (header == NULL || header->type != KGROUP_CLASSIC ||
+		header->state != KGROUP_COMPLETING_REBALANCE ||
+		header->generation != request->generation_id ||
+		!in_image(header, header->protocol_type, header->protocol_type_len) ||
+		!in_image(header, header->protocol_name, header->protocol_name_len))
+		return false;
+	type = (KStr) {(const char *) image + header->protocol_type, header->protocol_type_len};
+	name = (KStr) {(const char *) image + header->protocol_name, header->protocol_name_len};
+	if (waiter.api_version >= 5 ?
+		!kg_str_equal(request->protocol_type, type) ||
+		!kg_str_equal(request->protocol_name, name) || type.len < 0 || name.len < 0 :
+		request->protocol_type.len >= 0 || request->protocol_name.len >= 0)
+		return false;
+	member = find_in_image(image, header, request->member_id);
+	if (member == NULL || !same_instance(image, member, request->group_instance_id) ||
+		member->sync.request != 0 || (member->flags & MEMBER_LEADS) != 0)
+		return false;
+	for (int32_t i = 0; i < header->nmembers; i++)
+		pending += &members[i] != member && (members[i].flags & MEMBER_PENDING_SYNC) != 0;
+	if (pending == 0)
+		return false;
+
+	member->flags &= ~(uint32_t) MEMBER_PENDING_SYNC;
+	member->sync = waiter;
+	return true;
+}
+
+/* ---- commits ---- */
 
 bool
 koffset_image_commit(uint8_t *image, size_t len, int64_t now_ms,

@@ -690,6 +690,187 @@ test_at_rest(void)
 	end();
 }
 
+static KJoinGroupRequest
+join_request(const char *member, KJoinGroupRequestProtocol *protocol)
+{
+	KJoinGroupRequest request;
+
+	kmsg_init(&kmsg_join_group_request, &request);
+	*protocol = (KJoinGroupRequestProtocol)
+	{
+		.name = KSTR("range"),.metadata = {(const uint8_t *) "n", 1}
+	};
+	request.member_id = str(member);
+	request.protocol_type = KSTR("consumer");
+	request.session_timeout_ms = 10000;
+	request.rebalance_timeout_ms = 60000;
+	request.protocols.items = protocol;
+	request.protocols.count = 1;
+	return request;
+}
+
+/* Would this wait?  In a copy. */
+static bool
+join_parks(int version, const KJoinGroupRequest *request)
+{
+	uint8_t    *image = malloc(w->image_len);
+	bool		parked;
+
+	memcpy(image, w->image, w->image_len);
+	parked = kgroup_image_join(&w->env.config, image, w->image_len,
+							   (KGroupWaiter) {1, 1, version}, request);
+	ok(parked == (memcmp(image, w->image, w->image_len) != 0), "all or nothing");
+	free(image);
+	return parked;
+}
+
+static bool
+sync_parks(int version, const KSyncGroupRequest *request)
+{
+	uint8_t    *image = malloc(w->image_len);
+	bool		parked;
+
+	memcpy(image, w->image, w->image_len);
+	parked = kgroup_image_sync(image, w->image_len, (KGroupWaiter) {1, 1, version}, request);
+	ok(parked == (memcmp(image, w->image, w->image_len) != 0), "all or nothing");
+	free(image);
+	return parked;
+}
+
+/* Each request is also tried by world_event(), which compares it with the open group's. */
+static void
+test_parked(void)
+{
+	KJoinGroupRequestProtocol protocol;
+	KJoinGroupRequestProtocol two[2];
+	KJoinGroupRequest join;
+	KSyncGroupRequest sync;
+	int64_t		numbers[4];
+	uint64_t	version;
+
+	begin("joining at rest");
+	w->env.config.max_size = 4;
+	stable_group(4, (const char *[]) {NULL, NULL, NULL, "i"});
+	join = join_request(ids[1], &protocol);
+	ok(!join_parks(9, &join), "not in a stable group");
+	numbers[0] = JOIN(.member = ids[0]);	/* the leader wants it */
+	is_state(KGROUP_PREPARING_REBALANCE, "a rebalance");
+	ok(join_parks(9, &join), "a member waits, with other metadata of the same size");
+	ok(join_parks(1, &join), "in all versions but the first");
+	ok(!join_parks(0, &join), "  which has no rebalance timeout");
+	ok(!kgroup_image_join(&w->env.config, w->image, 16, (KGroupWaiter) {1, 1, 9}, &join),
+	   "not in a piece of an image");
+	protocol.metadata.len = 0;
+	ok(!join_parks(9, &join), "not with metadata of another size");
+	join = join_request(ids[1], &protocol);
+	protocol.name = KSTR("other");
+	ok(!join_parks(9, &join), "nor with another protocol");
+	join = join_request(ids[1], &protocol);
+	two[0] = two[1] = protocol;
+	join.protocols.items = two;
+	join.protocols.count = 2;
+	ok(!join_parks(9, &join), "nor with one more");
+	join.protocols.count = 0;
+	ok(!join_parks(9, &join), "nor without any");
+	join = join_request(ids[1], &protocol);
+	join.protocol_type = KSTR("connect");
+	ok(!join_parks(9, &join), "nor of another type");
+	join = join_request(ids[1], &protocol);
+	join.session_timeout_ms++;
+	ok(!join_parks(9, &join), "nor with another session timeout");
+	join = join_request(ids[1], &protocol);
+	join.rebalance_timeout_ms++;
+	ok(!join_parks(9, &join), "nor with another rebalance timeout");
+	join = join_request(ids[1], &protocol);
+	w->env.config.min_session_timeout_ms = 10001;
+	ok(!join_parks(9, &join), "nor with one that is not allowed any more");
+	w->env.config.min_session_timeout_ms = 6000;
+	w->env.config.max_session_timeout_ms = 9999;
+	ok(!join_parks(9, &join), "  ...");
+	w->env.config.max_session_timeout_ms = 1800000;
+	w->env.config.max_size = 1;
+	ok(!join_parks(9, &join), "nor when there is no room for so many");
+	w->env.config.max_size = 4;
+	join.member_id = KSTR("nobody");
+	ok(!join_parks(9, &join), "nor who is no member");
+	join = join_request(ids[3], &protocol);
+	ok(join_parks(9, &join), "a static member, by its id alone");
+	join.group_instance_id = KSTR("i");
+	ok(join_parks(9, &join), "  by both");
+	join.group_instance_id = KSTR("j");
+	ok(!join_parks(9, &join), "  not by another's");
+	join = join_request(ids[0], &protocol);
+	ok(!join_parks(9, &join), "nor who waits with another request");
+
+	numbers[1] = JOIN(.member = ids[1],.metadata = "x");
+	numbers[2] = JOIN(.member = ids[2],.metadata = "y");
+	is_int(w->parked, 5, "two have waited so, as three have for their first assignments");
+	join = join_request(ids[3], &protocol);
+	ok(!join_parks(9, &join), "the last one ends the phase");
+	numbers[3] = JOIN(.member = ids[3],.metadata = "z");
+	for (int i = 0; i < 4; i++)
+		is_int(error_of(numbers[i]), KERR_NONE, "all are answered");
+	is_int(joined(numbers[0])->members.count, 4, "the leader is told of all");
+	for (int i = 0; i < 4; i++)
+		is_int(joined(numbers[0])->members.items[i].metadata.data[0], "mxyz"[i],
+			   "with what they said now");
+
+	kmsg_init(&kmsg_sync_group_request, &sync);
+	sync.member_id = str(ids[1]);
+	sync.generation_id = 2;
+	ok(sync_parks(4, &sync), "a member waits for its assignment");
+	ok(!sync_parks(5, &sync), "not without the protocol, from version 5 on");
+	sync.protocol_type = KSTR("consumer");
+	sync.protocol_name = KSTR("range");
+	ok(sync_parks(5, &sync), "  with it");
+	sync.protocol_name = KSTR("other");
+	ok(!sync_parks(5, &sync), "  not with another");
+	sync.protocol_name = KSTR("range");
+	sync.protocol_type = KSTR("connect");
+	ok(!sync_parks(5, &sync), "  ...");
+	sync.protocol_type = KSTR("consumer");
+	ok(!kgroup_image_sync(w->image, 16, (KGroupWaiter) {1, 1, 5}, &sync),
+	   "not in a piece of an image");
+	sync.generation_id = 1;
+	ok(!sync_parks(5, &sync), "not of another generation");
+	sync.generation_id = 2;
+	sync.member_id = str(ids[0]);
+	ok(!sync_parks(5, &sync), "nor the leader");
+	sync.member_id = str(ids[3]);
+	sync.group_instance_id = KSTR("j");
+	ok(!sync_parks(5, &sync), "nor who is another");
+	sync.group_instance_id = KSTR("i");
+	ok(sync_parks(5, &sync), "but a static member");
+
+	version = world_summary(w).version;
+	numbers[1] = sync_as(ids[1], 2, NULL, NULL);
+	numbers[2] = sync_as(ids[2], 2, NULL, NULL);
+	sync.member_id = str(ids[2]);
+	sync.group_instance_id = KSTR_NULL;
+	ok(!sync_parks(5, &sync), "not who waits with another request");
+	is_int(w->parked, 7, "two have waited");
+	is_int((int64_t) world_summary(w).version, (int64_t) version, "and nothing is to be written");
+	numbers[0] = sync_as(ids[0], 2, NULL,
+						 (const char *[]) {ids[1], "one", ids[2], "two", NULL});
+	is_str(assigned(numbers[1]), "one", "and get what the leader gives them");
+	is_str(assigned(numbers[2]), "two", "  ...");
+	is_int(error_of(sync_as(ids[3], 2, NULL, NULL)), KERR_NONE, "who is late need not wait");
+	end();
+
+	begin("the last to ask waits with an open group");
+	stable_group(2, NULL);
+	numbers[0] = JOIN(.member = ids[0]);
+	numbers[1] = JOIN(.member = ids[1]);
+	is_int(w->parked, 1, "only one has waited: of the first generation");
+	sync.member_id = str(ids[0]);
+	sync_as(ids[1], 2, NULL, NULL);
+	is_int(w->parked, 2, "the leader is still to come");
+	sync_as(ids[0], 2, NULL, NULL);
+	is_state(KGROUP_STABLE, "and comes");
+	world_pass(w, 70000);
+	end();
+}
+
 static void
 test_describe(void)
 {
@@ -781,6 +962,7 @@ main(void)
 	test_broker_gone();
 	test_commit();
 	test_at_rest();
+	test_parked();
 	test_describe();
 	test_bytes();
 	return done_testing();

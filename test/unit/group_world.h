@@ -69,6 +69,7 @@ typedef struct World
 	bool		lag;			/* do not write rows with every event */
 	int			starve;			/* of 100 events, how many are tried without memory first */
 	int64_t		starved;		/* events that failed so */
+	int64_t		parked;			/* requests that came to wait at rest */
 	int			broken;			/* rules of the interface that did not hold */
 } World;
 
@@ -480,15 +481,60 @@ world_starve(World *w, WorldEvent event, const KGroupCaller *caller, KApiKey api
 	w->random = random;
 }
 
+/* JoinGroup or SyncGroup at rest, in a copy of the image; NULL: not possible. */
+static uint8_t *
+world_park(World *w, const KGroupCaller *caller, KApiKey api, const void *message)
+{
+	uint8_t    *image;
+	bool		parked = false;
+
+	if (w->image == NULL || (api != KAPI_JOIN_GROUP && api != KAPI_SYNC_GROUP))
+		return NULL;
+	image = malloc(w->image_len);
+	memcpy(image, w->image, w->image_len);
+	if (api == KAPI_JOIN_GROUP)
+		parked = kgroup_image_join(&w->env.config, image, w->image_len, caller->waiter, message);
+	else
+		parked = kgroup_image_sync(image, w->image_len, caller->waiter, message);
+	if (parked)
+		return image;
+	w->broken += memcmp(image, w->image, w->image_len) != 0;
+	free(image);
+	return NULL;
+}
+
+/* What came to be at rest is what the event has made of the open group, but for deadlines. */
+static void
+world_compare_parked(World *w, uint8_t *parked)
+{
+	uint8_t    *eventful = w->image;
+	uint8_t    *again = malloc(w->image_len);
+	KGroup	   *g;
+
+	w->image = parked;
+	g = world_open(w);
+	if (kgroup_image_size(g) != w->image_len)
+		abort();
+	kgroup_image_write(g, again);
+	if (memcmp(again, eventful, w->image_len) != 0)
+		abort();
+	free(again);
+	free(eventful);
+	w->parked++;
+}
+
 static KGroupResult
 world_event(World *w, WorldEvent event, const KGroupCaller *caller, KApiKey api,
 			const void *message, int16_t *error_code)
 {
 	KGroupResult result;
 	const KGroupAnswer *answers;
+	uint8_t    *parked = NULL;
 	int32_t		count;
 	KGroup	   *g;
 
+	if (event == WORLD_REQUEST)
+		parked = world_park(w, caller, api, message);
 	if (w->starve > 0 && (int) world_below(w, 100) < w->starve)
 		world_starve(w, event, caller, api, message);
 	g = world_open(w);
@@ -498,6 +544,12 @@ world_event(World *w, WorldEvent event, const KGroupCaller *caller, KApiKey api,
 	else if (result != KGROUP_UNCHANGED)
 		w->broken++;
 	answers = kgroup_answers(g, &count);
+	if (parked != NULL)
+	{
+		if (result != KGROUP_CHANGED || count != 0)
+			abort();
+		world_compare_parked(w, parked);
+	}
 	for (int32_t i = 0; i < count; i++)
 	{
 		WorldRequest *request;
