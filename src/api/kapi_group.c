@@ -486,29 +486,38 @@ waiter_of(const KRequest * req, const GroupRequest * request)
 }
 
 /*
- * Most members' part in a rebalance is to wait for the last one: then the group need not be opened.
- * False: it must be.
+ * Most members' part in a rebalance is to wait for the last one, or to get what is there: then the
+ * group need not be opened.  False: it must be.
  */
-typedef bool (*ParkAtRest) (uint8 * image, size_t len, KGroupWaiter waiter, const void *body);
+typedef KGroupRest (*AtRest) (uint8 * image, size_t len, KRequest * req, KGroupWaiter waiter,
+							  uint64 *version);
 
 static bool
-park(KRequest * req, KStr id, ParkAtRest at_rest)
+run_at_rest(KRequest * req, KStr id, AtRest at_rest)
 {
+	KGroupRest	result = KGROUP_REST_NO;
 	KCoordSlot *slot;
-	bool		parked = false;
+	GroupRequest *request;
+	uint8	   *image;
+	size_t		len;
+	uint64		version = 0;
 
-	if (kapi_group_check(id) == KERR_NONE && kcoord_lock(id, false, &slot) == KCOORD_LOCKED)
-	{
-		size_t		len;
-		uint8	   *image = kcoord_image(slot, &len);
-
-		parked = image != NULL &&
-			at_rest(image, len, waiter_of(req, remember(req)), req->body);
-		kcoord_unlock(slot);
-	}
-	if (parked)
+	if (kapi_group_check(id) != KERR_NONE || kcoord_lock(id, false, &slot) != KCOORD_LOCKED)
+		return false;
+	request = remember(req);
+	image = kcoord_image(slot, &len);
+	if (image != NULL)
+		result = at_rest(image, len, req, waiter_of(req, request), &version);
+	request->version = kcoord_version(slot, version);
+	kcoord_unlock(slot);
+	if (result == KGROUP_REST_WAITS)
 		kapi_wait_until(req, PG_INT64_MAX / 2, drain_step);
-	return parked;
+	else if (result == KGROUP_REST_ANSWERED)
+	{
+		request->until = kapi_now() + DURABLE_LIMIT;
+		answer_step(req);
+	}
+	return result != KGROUP_REST_NO;
 }
 
 void
@@ -612,13 +621,14 @@ join_event(KGroup * g, const KGroupCaller * caller, const void *body)
 	return kgroup_join(g, caller, body);
 }
 
-static bool
-join_at_rest(uint8 * image, size_t len, KGroupWaiter waiter, const void *body)
+static KGroupRest
+join_at_rest(uint8 * image, size_t len, KRequest * req, KGroupWaiter waiter, uint64 *version)
 {
 	KGroupConfig config;
 
 	configure(&config);
-	return kgroup_image_join(&config, image, len, waiter, body);
+	return kgroup_image_join(&config, image, len, waiter, req->body) ? KGROUP_REST_WAITS :
+		KGROUP_REST_NO;
 }
 
 void
@@ -642,7 +652,7 @@ kapi_join_group(KRequest * req)
 
 	if (body->member_id.len > KCOORD_ID_MAX)
 		kapi_fail(req, KERR_UNKNOWN_MEMBER_ID);
-	else if (!park(req, body->group_id, join_at_rest))
+	else if (!run_at_rest(req, body->group_id, join_at_rest))
 		kapi_group_event(req, body->group_id, true, join_event, kapi_join_group);
 }
 
@@ -652,10 +662,34 @@ sync_event(KGroup * g, const KGroupCaller * caller, const void *body)
 	return kgroup_sync(g, caller, body);
 }
 
-static bool
-sync_at_rest(uint8 * image, size_t len, KGroupWaiter waiter, const void *body)
+static void *
+copy(const void *data, int32 len)
 {
-	return kgroup_image_sync(image, len, waiter, body);
+	void	   *bytes = palloc(Max(len, 1));
+
+	if (len > 0)
+		memcpy(bytes, data, len);
+	return bytes;
+}
+
+/* The answer outlives the lock. */
+static KGroupRest
+sync_at_rest(uint8 * image, size_t len, KRequest * req, KGroupWaiter waiter, uint64 *version)
+{
+	GroupRequest *request = req->work;
+	KSyncGroupResponse found;
+	KSyncGroupResponse *answer;
+	KGroupRest	result = kgroup_image_sync(image, len, waiter, req->body, &found, version);
+
+	if (result != KGROUP_REST_ANSWERED)
+		return result;
+	answer = palloc(sizeof(found));
+	*answer = found;
+	answer->protocol_type.data = copy(found.protocol_type.data, found.protocol_type.len);
+	answer->protocol_name.data = copy(found.protocol_name.data, found.protocol_name.len);
+	answer->assignment.data = copy(found.assignment.data, found.assignment.len);
+	request->response = answer;
+	return result;
 }
 
 void
@@ -673,7 +707,7 @@ kapi_sync_group(KRequest * req)
 {
 	const		KSyncGroupRequest *body = req->body;
 
-	if (!park(req, body->group_id, sync_at_rest))
+	if (!run_at_rest(req, body->group_id, sync_at_rest))
 		kapi_group_event(req, body->group_id, false, sync_event, kapi_sync_group);
 }
 

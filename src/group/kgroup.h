@@ -276,14 +276,27 @@ extern bool kgroup_image_consumer_heartbeat(const KGroupEnv *env, uint8_t *image
 											const KConsumerGroupHeartbeatRequest *request);
 
 /*
- * JoinGroup and SyncGroup of a classic group's member that change nothing but that it waits: it has
- * joined with what it had before (metadata of protocols may differ, if their sizes do not), and
- * neither phase ends with it.  True: the member waits, and will be answered by another's event.
+ * JoinGroup of a classic group's member that changes nothing but that it waits: it has joined with what
+ * it had before (metadata of protocols may differ, if their sizes do not), and is not the last.  True:
+ * the member waits, and will be answered by another's event.
  */
 extern bool kgroup_image_join(const KGroupConfig *config, uint8_t *image, size_t len,
 							  KGroupWaiter waiter, const KJoinGroupRequest *request);
-extern bool kgroup_image_sync(uint8_t *image, size_t len, KGroupWaiter waiter,
-							  const KSyncGroupRequest *request);
+
+/*
+ * SyncGroup of one that does not lead, or of a stable group.  KGROUP_REST_ANSWERED: *answer points
+ * into the image, and waits for this version.
+ */
+typedef enum KGroupRest
+{
+	KGROUP_REST_NO,				/* nothing was done, open the group */
+	KGROUP_REST_WAITS,
+	KGROUP_REST_ANSWERED
+} KGroupRest;
+
+extern KGroupRest kgroup_image_sync(uint8_t *image, size_t len, KGroupWaiter waiter,
+									const KSyncGroupRequest *request,
+									KSyncGroupResponse *answer, uint64_t *version);
 
 /* ------------------------------------------------------------------------
  * Describing

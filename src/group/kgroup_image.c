@@ -311,7 +311,6 @@ walk_classic(Walk *w, KGroup *g)
 	walk_i64(w, &g->join_deadline);
 	walk_i32(w, &g->delay_ms);
 	walk_i32(w, &g->remaining_ms);
-	walk_i64(w, &g->sync_deadline);
 	walk_count(w, &g->npending, 12);
 	g->previous_state = (KGroupState) previous;
 	g->join_timer = (KGJoinTimer) timer;
@@ -528,6 +527,7 @@ kgroup_image_write(KGroup *g, uint8_t *image)
 		.durable = g->durable,
 		.next_deadline = kg_next_deadline(g),
 		.regex_due = KG_NEVER,
+		.sync_deadline = g->type == KGROUP_CLASSIC ? g->sync_deadline : KG_NEVER,
 		.topics_version = g->topics_version,
 		.generation = g->generation,
 		.nmembers = g->nmembers,
@@ -565,6 +565,7 @@ kg_load(KGroup *g, const uint8_t *image, size_t len)
 	g->state = (KGroupState) header->state;
 	g->version = header->version;
 	g->durable = header->durable;
+	g->sync_deadline = header->sync_deadline;
 	walk_str(&w, &g->protocol_type);
 	walk_group(&w, g);
 

@@ -22,6 +22,7 @@ typedef struct ImageHeader
 	uint64_t	durable;
 	int64_t		next_deadline;
 	int64_t		regex_due;		/* from then on a heartbeat resolves patterns anew */
+	int64_t		sync_deadline;	/* of a classic group */
 	uint64_t	topics_version;
 	int32_t		generation;
 	int32_t		nmembers;

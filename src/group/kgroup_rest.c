@@ -128,15 +128,24 @@ get_u32(const uint8_t *bytes)
 		bytes[3];
 }
 
-/* The next string or bytes of an image at *pos; false: the image ends before. */
+/* The number at *pos of an image; false: the image ends before. */
+static bool
+get_count(const uint8_t *image, const ImageHeader *header, uint32_t *pos, int32_t *count)
+{
+	if (header->len < sizeof(uint32_t) || *pos > header->len - sizeof(uint32_t))
+		return false;
+	*count = (int32_t) get_u32(image + *pos);
+	*pos += (uint32_t) sizeof(uint32_t);
+	return true;
+}
+
+/* The next string or bytes. */
 static bool
 get_data(const uint8_t *image, const ImageHeader *header, uint32_t *pos, const uint8_t **data,
 		 int32_t *len)
 {
-	if (header->len < sizeof(uint32_t) || *pos > header->len - sizeof(uint32_t))
+	if (!get_count(image, header, pos, len))
 		return false;
-	*len = (int32_t) get_u32(image + *pos);
-	*pos += (uint32_t) sizeof(uint32_t);
 	*data = image + *pos;
 	if (*len > 0 && (uint32_t) *len > header->len - *pos)
 		return false;
@@ -153,13 +162,11 @@ fit_protocols(uint8_t *image, const ImageHeader *header, const ImageMember *memb
 			  const KJoinGroupRequest *request, bool put)
 {
 	uint32_t	pos = member->protocols;
+	int32_t		count;
 
-	if (header->len < sizeof(uint32_t) || pos > header->len - sizeof(uint32_t) ||
-		request->protocols.count <= 0 ||
-		get_u32(image + pos) != (uint32_t) request->protocols.count)
+	if (!get_count(image, header, &pos, &count) || count != request->protocols.count)
 		return false;
-	pos += (uint32_t) sizeof(uint32_t);
-	for (int32_t i = 0; i < request->protocols.count; i++)
+	for (int32_t i = 0; i < count; i++)
 	{
 		const KJoinGroupRequestProtocol *protocol = &request->protocols.items[i];
 		const uint8_t *data;
@@ -172,12 +179,30 @@ fit_protocols(uint8_t *image, const ImageHeader *header, const ImageMember *memb
 		if (put && len > 0)
 			memcpy(image + (data - image), protocol->metadata.data, (size_t) len);
 	}
-	return true;
+	return count > 0;
 }
 
+/* What stands behind the protocols. */
 static bool
-in_image(const ImageHeader *header, uint32_t pos, int32_t len)
+find_assignment(const uint8_t *image, const ImageHeader *header, const ImageMember *member,
+				KBytes *assignment)
 {
+	uint32_t	pos = member->protocols;
+	int32_t		count;
+
+	if (!get_count(image, header, &pos, &count))
+		return false;
+	for (int64_t i = 0; i < 2 * (int64_t) count; i++)
+		if (!get_data(image, header, &pos, &assignment->data, &assignment->len))
+			return false;
+	return get_data(image, header, &pos, &assignment->data, &assignment->len);
+}
+
+/* A string of the image; false: it is not in it. */
+static bool
+get_str(const uint8_t *image, const ImageHeader *header, uint32_t pos, int32_t len, KStr *s)
+{
+	*s = (KStr) {(const char *) image + pos, len};
 	return pos <= header->len && (len <= 0 || (uint32_t) len <= header->len - pos);
 }
 
@@ -188,13 +213,13 @@ kgroup_image_join(const KGroupConfig *config, uint8_t *image, size_t len, KGroup
 	ImageHeader *header = kg_image_header(image, len);
 	const ImageMember *members = (const ImageMember *) (image + sizeof(ImageHeader));
 	ImageMember *member;
+	KStr		type;
 	int32_t		joined = 0;
 
 	if (header == NULL || header->type != KGROUP_CLASSIC ||
 		header->state != KGROUP_PREPARING_REBALANCE || waiter.api_version == 0 ||
-		!in_image(header, header->protocol_type, header->protocol_type_len) ||
-		!kg_str_equal((KStr) {(const char *) image + header->protocol_type,
-							  header->protocol_type_len}, request->protocol_type) ||
+		!get_str(image, header, header->protocol_type, header->protocol_type_len, &type) ||
+		!kg_str_equal(type, request->protocol_type) ||
 		request->session_timeout_ms < config->min_session_timeout_ms ||
 		request->session_timeout_ms > config->max_session_timeout_ms)
 		return false;
@@ -215,42 +240,59 @@ kgroup_image_join(const KGroupConfig *config, uint8_t *image, size_t len, KGroup
 	return true;
 }
 
-bool
+/* Does the request name the group's protocol, as its version has to? */
+static bool
+same_protocol(const KSyncGroupRequest *request, int32_t api_version, KStr type, KStr name)
+{
+	if (api_version < 5)
+		return request->protocol_type.len < 0 && request->protocol_name.len < 0;
+	return type.len >= 0 && kg_str_equal(request->protocol_type, type) &&
+		name.len >= 0 && kg_str_equal(request->protocol_name, name);
+}
+
+KGroupRest
 kgroup_image_sync(uint8_t *image, size_t len, KGroupWaiter waiter,
-				  const KSyncGroupRequest *request)
+				  const KSyncGroupRequest *request, KSyncGroupResponse *answer,
+				  uint64_t *version)
 {
 	ImageHeader *header = kg_image_header(image, len);
 	const ImageMember *members = (const ImageMember *) (image + sizeof(ImageHeader));
 	ImageMember *member;
-	int32_t		pending = 0;
+	bool		pending = false;
+	KBytes		assignment;
 	KStr		type;
 	KStr		name;
 
 	if (header == NULL || header->type != KGROUP_CLASSIC ||
-		header->state != KGROUP_COMPLETING_REBALANCE ||
+		(header->state != KGROUP_COMPLETING_REBALANCE && header->state != KGROUP_STABLE) ||
 		header->generation != request->generation_id ||
-		!in_image(header, header->protocol_type, header->protocol_type_len) ||
-		!in_image(header, header->protocol_name, header->protocol_name_len))
-		return false;
-	type = (KStr) {(const char *) image + header->protocol_type, header->protocol_type_len};
-	name = (KStr) {(const char *) image + header->protocol_name, header->protocol_name_len};
-	if (waiter.api_version >= 5 ?
-		!kg_str_equal(request->protocol_type, type) ||
-		!kg_str_equal(request->protocol_name, name) || type.len < 0 || name.len < 0 :
-		request->protocol_type.len >= 0 || request->protocol_name.len >= 0)
-		return false;
+		!get_str(image, header, header->protocol_type, header->protocol_type_len, &type) ||
+		!get_str(image, header, header->protocol_name, header->protocol_name_len, &name) ||
+		!same_protocol(request, waiter.api_version, type, name))
+		return KGROUP_REST_NO;
 	member = find_in_image(image, header, request->member_id);
 	if (member == NULL || !same_instance(image, member, request->group_instance_id) ||
-		member->sync.request != 0 || (member->flags & MEMBER_LEADS) != 0)
-		return false;
-	for (int32_t i = 0; i < header->nmembers; i++)
-		pending += &members[i] != member && (members[i].flags & MEMBER_PENDING_SYNC) != 0;
-	if (pending == 0)
-		return false;
+		member->sync.request != 0 ||
+		(header->state != KGROUP_STABLE && (member->flags & MEMBER_LEADS) != 0) ||
+		!find_assignment(image, header, member, &assignment))
+		return KGROUP_REST_NO;
 
 	member->flags &= ~(uint32_t) MEMBER_PENDING_SYNC;
+	for (int32_t i = 0; i < header->nmembers && !pending; i++)
+		pending = (members[i].flags & MEMBER_PENDING_SYNC) != 0;
+	if (!pending)
+		header->sync_deadline = KG_NEVER;
+	if (header->state == KGROUP_STABLE)
+	{
+		kmsg_init(&kmsg_sync_group_response, answer);
+		answer->protocol_type = type;
+		answer->protocol_name = name;
+		answer->assignment = assignment;
+		*version = header->version;
+		return KGROUP_REST_ANSWERED;
+	}
 	member->sync = waiter;
-	return true;
+	return KGROUP_REST_WAITS;
 }
 
 /* ---- commits ---- */

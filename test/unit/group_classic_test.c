@@ -728,13 +728,17 @@ static bool
 sync_parks(int version, const KSyncGroupRequest *request)
 {
 	uint8_t    *image = malloc(w->image_len);
-	bool		parked;
+	KSyncGroupResponse answer;
+	uint64_t	answer_version;
+	KGroupRest	result;
 
 	memcpy(image, w->image, w->image_len);
-	parked = kgroup_image_sync(image, w->image_len, (KGroupWaiter) {1, 1, version}, request);
-	ok(parked == (memcmp(image, w->image, w->image_len) != 0), "all or nothing");
+	result = kgroup_image_sync(image, w->image_len, (KGroupWaiter) {1, 1, version}, request,
+							   &answer, &answer_version);
+	ok((result == KGROUP_REST_NO) == (memcmp(image, w->image, w->image_len) == 0),
+	   "all or nothing");
 	free(image);
-	return parked;
+	return result == KGROUP_REST_WAITS;
 }
 
 /* Each request is also tried by world_event(), which compares it with the open group's. */
@@ -804,7 +808,7 @@ test_parked(void)
 
 	numbers[1] = JOIN(.member = ids[1],.metadata = "x");
 	numbers[2] = JOIN(.member = ids[2],.metadata = "y");
-	is_int(w->parked, 5, "two have waited so, as three have for their first assignments");
+	is_int(w->rests, 5, "two have waited so, as three have for their first assignments");
 	join = join_request(ids[3], &protocol);
 	ok(!join_parks(9, &join), "the last one ends the phase");
 	numbers[3] = JOIN(.member = ids[3],.metadata = "z");
@@ -829,7 +833,7 @@ test_parked(void)
 	sync.protocol_type = KSTR("connect");
 	ok(!sync_parks(5, &sync), "  ...");
 	sync.protocol_type = KSTR("consumer");
-	ok(!kgroup_image_sync(w->image, 16, (KGroupWaiter) {1, 1, 5}, &sync),
+	is_int(kgroup_image_sync(w->image, 16, (KGroupWaiter) {1, 1, 5}, &sync, NULL, NULL), KGROUP_REST_NO,
 	   "not in a piece of an image");
 	sync.generation_id = 1;
 	ok(!sync_parks(5, &sync), "not of another generation");
@@ -848,26 +852,35 @@ test_parked(void)
 	sync.member_id = str(ids[2]);
 	sync.group_instance_id = KSTR_NULL;
 	ok(!sync_parks(5, &sync), "not who waits with another request");
-	is_int(w->parked, 7, "two have waited");
+	is_int(w->rests, 7, "two have waited");
 	is_int((int64_t) world_summary(w).version, (int64_t) version, "and nothing is to be written");
 	numbers[0] = sync_as(ids[0], 2, NULL,
 						 (const char *[]) {ids[1], "one", ids[2], "two", NULL});
 	is_str(assigned(numbers[1]), "one", "and get what the leader gives them");
 	is_str(assigned(numbers[2]), "two", "  ...");
 	is_int(error_of(sync_as(ids[3], 2, NULL, NULL)), KERR_NONE, "who is late need not wait");
+	is_int(w->rests, 8, "  nor open the group");
+	is_int(error_of(sync_as(ids[3], 2, NULL, NULL)), KERR_NONE, "  nor if it asks again");
+	is_int(error_of(sync_as(ids[0], 2, NULL, NULL)), KERR_NONE, "  and be it the leader");
+	is_int(w->rests, 10, "  ...");
 	end();
 
 	begin("the last to ask waits with an open group");
 	stable_group(2, NULL);
 	numbers[0] = JOIN(.member = ids[0]);
 	numbers[1] = JOIN(.member = ids[1]);
-	is_int(w->parked, 1, "only one has waited: of the first generation");
+	is_int(w->rests, 1, "only one has waited: of the first generation");
 	sync.member_id = str(ids[0]);
 	sync_as(ids[1], 2, NULL, NULL);
-	is_int(w->parked, 2, "the leader is still to come");
+	is_int(w->rests, 2, "the leader is still to come");
 	sync_as(ids[0], 2, NULL, NULL);
 	is_state(KGROUP_STABLE, "and comes");
-	world_pass(w, 70000);
+	for (int i = 0; i < 10; i++)
+	{
+		world_pass(w, 9000);
+		is_int(heartbeat_as(ids[0], 2, NULL), KERR_NONE, "whose member lives");
+		is_int(heartbeat_as(ids[1], 2, NULL), KERR_NONE, "  as the other does");
+	}
 	end();
 }
 

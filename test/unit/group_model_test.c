@@ -619,7 +619,7 @@ one_world(int32_t n, int chaos_rounds, int64_t chaos_ms)
 		if (w->requests[i].answers > 1)
 			fault("request %lld was answered %d times", (long long) i, w->requests[i].answers);
 	faults += w->broken;
-	parked += w->parked;
+	parked += w->rests;
 
 	run(0, false);
 	deliver();

@@ -69,7 +69,7 @@ typedef struct World
 	bool		lag;			/* do not write rows with every event */
 	int			starve;			/* of 100 events, how many are tried without memory first */
 	int64_t		starved;		/* events that failed so */
-	int64_t		parked;			/* requests that came to wait at rest */
+	int64_t		rests;			/* requests that a group at rest was enough for */
 	int			broken;			/* rules of the interface that did not hold */
 } World;
 
@@ -481,37 +481,64 @@ world_starve(World *w, WorldEvent event, const KGroupCaller *caller, KApiKey api
 	w->random = random;
 }
 
-/* JoinGroup or SyncGroup at rest, in a copy of the image; NULL: not possible. */
-static uint8_t *
-world_park(World *w, const KGroupCaller *caller, KApiKey api, const void *message)
+/* What came of a request that a group at rest was tried with. */
+typedef struct WorldRest
 {
-	uint8_t    *image;
-	bool		parked = false;
+	KGroupRest	result;
+	uint8_t    *image;			/* if there is one */
+	KSyncGroupResponse answer;	/* in the image */
+	uint64_t	version;
+} WorldRest;
+
+/* JoinGroup or SyncGroup, in a copy of the image. */
+static WorldRest
+world_rest(World *w, const KGroupCaller *caller, KApiKey api, const void *message)
+{
+	WorldRest	rest = {KGROUP_REST_NO};
 
 	if (w->image == NULL || (api != KAPI_JOIN_GROUP && api != KAPI_SYNC_GROUP))
-		return NULL;
-	image = malloc(w->image_len);
-	memcpy(image, w->image, w->image_len);
-	if (api == KAPI_JOIN_GROUP)
-		parked = kgroup_image_join(&w->env.config, image, w->image_len, caller->waiter, message);
-	else
-		parked = kgroup_image_sync(image, w->image_len, caller->waiter, message);
-	if (parked)
-		return image;
-	w->broken += memcmp(image, w->image, w->image_len) != 0;
-	free(image);
-	return NULL;
+		return rest;
+	rest.image = malloc(w->image_len);
+	memcpy(rest.image, w->image, w->image_len);
+	if (api == KAPI_SYNC_GROUP)
+		rest.result = kgroup_image_sync(rest.image, w->image_len, caller->waiter, message,
+										&rest.answer, &rest.version);
+	else if (kgroup_image_join(&w->env.config, rest.image, w->image_len, caller->waiter, message))
+		rest.result = KGROUP_REST_WAITS;
+	if (rest.result == KGROUP_REST_NO)
+	{
+		w->broken += memcmp(rest.image, w->image, w->image_len) != 0;
+		free(rest.image);
+	}
+	return rest;
 }
 
-/* What came to be at rest is what the event has made of the open group, but for deadlines. */
 static void
-world_compare_parked(World *w, uint8_t *parked)
+world_compare_answer(const WorldRest *rest, const KGroupAnswer *answers, int32_t count)
+{
+	const KSyncGroupResponse *answer;
+
+	if (count != (rest->result == KGROUP_REST_ANSWERED))
+		abort();
+	if (count == 0)
+		return;
+	answer = answers[0].response;
+	if (answers[0].version != rest->version || answer->error_code != rest->answer.error_code ||
+		!kg_str_equal(answer->protocol_type, rest->answer.protocol_type) ||
+		!kg_str_equal(answer->protocol_name, rest->answer.protocol_name) ||
+		!kg_bytes_equal(answer->assignment, rest->answer.assignment))
+		abort();
+}
+
+/* The image is what the event has made of the open group, but for the next deadline. */
+static void
+world_compare_rest(World *w, uint8_t *rest)
 {
 	uint8_t    *eventful = w->image;
 	uint8_t    *again = malloc(w->image_len);
 	KGroup	   *g;
 
-	w->image = parked;
+	w->image = rest;
 	g = world_open(w);
 	if (kgroup_image_size(g) != w->image_len)
 		abort();
@@ -520,7 +547,7 @@ world_compare_parked(World *w, uint8_t *parked)
 		abort();
 	free(again);
 	free(eventful);
-	w->parked++;
+	w->rests++;
 }
 
 static KGroupResult
@@ -529,12 +556,12 @@ world_event(World *w, WorldEvent event, const KGroupCaller *caller, KApiKey api,
 {
 	KGroupResult result;
 	const KGroupAnswer *answers;
-	uint8_t    *parked = NULL;
+	WorldRest	rest = {KGROUP_REST_NO};
 	int32_t		count;
 	KGroup	   *g;
 
 	if (event == WORLD_REQUEST)
-		parked = world_park(w, caller, api, message);
+		rest = world_rest(w, caller, api, message);
 	if (w->starve > 0 && (int) world_below(w, 100) < w->starve)
 		world_starve(w, event, caller, api, message);
 	g = world_open(w);
@@ -544,11 +571,12 @@ world_event(World *w, WorldEvent event, const KGroupCaller *caller, KApiKey api,
 	else if (result != KGROUP_UNCHANGED)
 		w->broken++;
 	answers = kgroup_answers(g, &count);
-	if (parked != NULL)
+	if (rest.result != KGROUP_REST_NO)
 	{
-		if (result != KGROUP_CHANGED || count != 0)
+		if (result != KGROUP_CHANGED)
 			abort();
-		world_compare_parked(w, parked);
+		world_compare_answer(&rest, answers, count);
+		world_compare_rest(w, rest.image);
 	}
 	for (int32_t i = 0; i < count; i++)
 	{
