@@ -276,9 +276,9 @@ extern bool kgroup_image_consumer_heartbeat(const KGroupEnv *env, uint8_t *image
 											const KConsumerGroupHeartbeatRequest *request);
 
 /*
- * JoinGroup of a classic group's member that changes nothing but that it waits: it has joined with what
- * it had before (metadata of protocols may differ, if their sizes do not), and is not the last.  True:
- * the member waits, and will be answered by another's event.
+ * JoinGroup of a classic group's member that changes nothing but that it waits: it has joined with
+ * what it had before (metadata of protocols may differ, if their sizes do not), and is not the
+ * last.  True: the member waits, and will be answered by another's event.
  */
 extern bool kgroup_image_join(const KGroupConfig *config, uint8_t *image, size_t len,
 							  KGroupWaiter waiter, const KJoinGroupRequest *request);
