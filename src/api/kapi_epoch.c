@@ -37,8 +37,8 @@ kapi_epoch_end(Relation rel, KLogPartition *part, int32 epoch, KLogEpochEnd *end
 		return KLOG_OK;
 	}
 	result = klog_epoch_end(rel, part, epoch, end, &cold);
-	if (result == KLOG_COLD)
-		kapi_ask_reader(rel, part, cold, READ_AHEAD, last);
+	if (result == KLOG_COLD && !kapi_ask_reader(rel, part, cold, READ_AHEAD, last))
+		result = KLOG_CORRUPT;
 
 	/* Before everything that the log has: it ends where that begins. */
 	if (result == KLOG_OK && end->epoch == -1)
@@ -109,6 +109,7 @@ look_up(const KTopic *topic, const KOffsetForLeaderEpochRequestPartition *in,
 		KOffsetForLeaderEpochResponsePartition *out, KColdPage *cold)
 {
 	bool		busy;
+	bool		failed;
 	Relation	rel = kapi_relation(topic->relid, AccessShareLock, &busy);
 	KLogPartition *part;
 	KLogEpochEnd end;
@@ -121,10 +122,10 @@ look_up(const KTopic *topic, const KOffsetForLeaderEpochRequestPartition *in,
 		set_error(out, KERR_UNKNOWN_TOPIC_OR_PARTITION);
 		return KLOG_OK;
 	}
-	part = klog_attach(rel, in->partition, true);
-	if (part == NULL)
+	part = kapi_partition(rel, in->partition, &failed);
+	if (part == NULL && !failed)
 		return KLOG_COLD;
-	result = kapi_epoch_end(rel, part, in->leader_epoch, &end, cold);
+	result = failed ? KLOG_CORRUPT : kapi_epoch_end(rel, part, in->leader_epoch, &end, cold);
 	if (result == KLOG_OK)
 	{
 		out->leader_epoch = end.epoch;

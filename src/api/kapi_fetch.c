@@ -201,6 +201,7 @@ lend_step(void *arg)
 	LentRecords *lent = arg;
 	int			niov = lent->niov;
 	bool		busy;
+	bool		failed;
 	Relation	rel;
 	KLogPartition *part;
 	KLogPosition cold;
@@ -209,10 +210,10 @@ lend_step(void *arg)
 	kapi_txn();
 	MemoryContextSwitchTo(CurTransactionContext);
 	rel = kapi_relation(lent->relid, AccessShareLock, &busy);
-	part = rel == NULL ? NULL : klog_attach(rel, lent->partition, true);
+	part = rel == NULL ? NULL : kapi_partition(rel, lent->partition, &failed);
 	if (part == NULL)
 	{
-		if (rel != NULL || busy)
+		if (rel != NULL ? !failed : busy)
 			lent->niov = 0;
 		return;
 	}
@@ -222,8 +223,9 @@ lend_step(void *arg)
 			lent->niov = niov;
 			break;
 		case KLOG_COLD:
-			lent->niov = 0;
-			kapi_ask_reader(rel, part, cold, Min(lent->span.remaining, READ_AHEAD), &lent->cold);
+			if (kapi_ask_reader(rel, part, cold, Min(lent->span.remaining, READ_AHEAD),
+								&lent->cold))
+				lent->niov = 0;
 			break;
 		default:
 			break;
@@ -366,6 +368,7 @@ fetch_partition(KRequest * req, const KTopic * topic, const KFetchRequestPartiti
 	FetchWork  *work = req->work;
 	int16		error = kapi_check_epoch(Max(in->current_leader_epoch, -1));
 	bool		busy;
+	bool		failed = false;
 	Relation	rel;
 	KLogPartition *part;
 	int64		start;
@@ -389,7 +392,13 @@ fetch_partition(KRequest * req, const KTopic * topic, const KFetchRequestPartiti
 		return;
 	}
 	rel = kapi_relation(topic->relid, AccessShareLock, &busy);
-	part = rel == NULL ? NULL : klog_attach(rel, in->partition, true);
+	part = rel == NULL ? NULL : kapi_partition(rel, in->partition, &failed);
+	if (failed)
+	{
+		work->failed = true;
+		set_empty(out, storage_error(req));
+		return;
+	}
 	if (part == NULL)
 	{
 		if (rel == NULL && !busy)
@@ -461,9 +470,11 @@ fetch_partition(KRequest * req, const KTopic * topic, const KFetchRequestPartiti
 						  &out->records, &cold);
 
 	/* What comes next is wanted soon, even if this answer has something to give. */
-	if (cold.page != 0)
-		kapi_ask_reader(rel, part, cold, READ_AHEAD,
-						&cache_entry(req->conn, topic->relid, in->partition)->cold);
+	if (cold.page != 0 &&
+		!kapi_ask_reader(rel, part, cold, READ_AHEAD,
+						 &cache_entry(req->conn, topic->relid, in->partition)->cold) &&
+		result == KLOG_COLD)
+		result = KLOG_CORRUPT;
 	switch (result)
 	{
 		case KLOG_OK:

@@ -237,17 +237,29 @@ kapi_items(const KMsgDesc * desc, Size offset, int32 n, const KMsgDesc * *sub)
 	elog(ERROR, "message %s has no array at offset %zu", desc->name, offset);
 }
 
-void
+KLogPartition *
+kapi_partition(Relation rel, int32 partition, bool *failed)
+{
+	KLogPartition *part = klog_attach(rel, partition, true);
+
+	*failed = part == NULL && klog_state_failed(rel, partition);
+	return part;
+}
+
+bool
 kapi_ask_reader(Relation rel, KLogPartition *part, KLogPosition cold, Size bytes, KColdPage *last)
 {
+	if (klog_page_failed(part, cold))
+		return false;
 	if (last->position.segment == cold.segment && last->position.page == cold.page &&
 		kapi_now() - last->asked < KAPI_COLD_AGAIN)
-		return;
+		return true;
 	if (klog_reader_request(rel, part, cold, bytes, kapi_broker))
 	{
 		last->position = cold;
 		last->asked = kapi_now();
 	}
+	return true;
 }
 
 void

@@ -169,6 +169,7 @@ look_up(KRequest * req, const KTopic * topic, const KListOffsetsRequestPartition
 {
 	OffsetWork *work = req->work;
 	bool		busy;
+	bool		failed;
 	Relation	rel;
 	KLogPartition *part;
 	KLogFound	found = {-1, -1, -1};
@@ -180,7 +181,12 @@ look_up(KRequest * req, const KTopic * topic, const KListOffsetsRequestPartition
 			set_error(out, KERR_UNKNOWN_TOPIC_OR_PARTITION);
 		return busy ? LOOK_UP_BUSY : LOOK_UP_DONE;
 	}
-	part = klog_attach(rel, in->partition_index, true);
+	part = kapi_partition(rel, in->partition_index, &failed);
+	if (failed)
+	{
+		set_error(out, KERR_KAFKA_STORAGE_ERROR);
+		return LOOK_UP_DONE;
+	}
 	if (part == NULL)
 		return LOOK_UP_COLD;
 
@@ -216,9 +222,11 @@ look_up(KRequest * req, const KTopic * topic, const KListOffsetsRequestPartition
 	}
 	if (work->search.cold.page != 0)
 	{
-		kapi_ask_reader(rel, part, work->search.cold,
-						work->search.reading ? READ_AHEAD_ALL : READ_AHEAD, &work->cold);
-		return LOOK_UP_COLD;
+		if (kapi_ask_reader(rel, part, work->search.cold,
+							work->search.reading ? READ_AHEAD_ALL : READ_AHEAD, &work->cold))
+			return LOOK_UP_COLD;
+		set_error(out, KERR_KAFKA_STORAGE_ERROR);
+		return LOOK_UP_DONE;
 	}
 	if (work->search.more)
 		return LOOK_UP_MORE;

@@ -323,6 +323,7 @@ append_queue(void *arg)
 	KLogPartition *part;
 	KLogPosition cold;
 	bool		busy;
+	bool		failed;
 	int			grown = 0;
 	int64		log_start;
 
@@ -337,7 +338,12 @@ append_queue(void *arg)
 			settle_all(queue, KERR_UNKNOWN_TOPIC_OR_PARTITION, NULL);
 		return;
 	}
-	part = klog_attach(rel, queue->key.partition, true);
+	part = kapi_partition(rel, queue->key.partition, &failed);
+	if (failed)
+	{
+		settle_all(queue, KERR_KAFKA_STORAGE_ERROR, NULL);
+		return;
+	}
 	if (part == NULL || !klog_lock(part, true))
 	{
 		queue_busy(queue, part == NULL);
@@ -394,7 +400,7 @@ append_queue(void *arg)
 			queue_busy(queue, false);
 			break;
 		}
-		else if (result == KLOG_COLD)
+		else if (result == KLOG_COLD && !klog_page_failed(part, cold))
 		{
 			(void) klog_reader_request(rel, part, cold, 0, kapi_broker);
 			queue_busy(queue, true);

@@ -294,6 +294,12 @@ extern void kapi_shape(const KStr * topics, const int32 *npartitions, int32 ntop
  */
 extern void *kapi_items(const KMsgDesc * desc, Size offset, int32 n, const KMsgDesc * *sub);
 
+/*
+ * The state of a partition.  NULL, *failed false: not there yet, as klog_attach(nowait) says.
+ * NULL, *failed true: a reader has failed to build it a moment ago.
+ */
+extern KLogPartition *kapi_partition(Relation rel, int32 partition, bool *failed);
+
 /* The page of a partition that was last asked for, and when; all zero: none. */
 typedef struct KColdPage
 {
@@ -307,8 +313,11 @@ typedef struct KColdPage
  */
 #define KAPI_COLD_AGAIN		200 /* ms */
 
-/* Has pages brought in from this one on, unless that was asked for a moment ago. */
-extern void kapi_ask_reader(Relation rel, KLogPartition *part, KLogPosition cold, Size bytes,
+/*
+ * Has pages brought in from this one on, unless that was asked for a moment ago.  False: it cannot
+ * be read.
+ */
+extern bool kapi_ask_reader(Relation rel, KLogPartition *part, KLogPosition cold, Size bytes,
 							KColdPage *last);
 
 /* The address that this connection's clients are to use for this node. */

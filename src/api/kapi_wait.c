@@ -250,6 +250,7 @@ check_watch(void *arg)
 {
 	Watch	   *watch = arg;
 	bool		busy;
+	bool		failed;
 	Relation	rel;
 	KLogPartition *part;
 
@@ -263,10 +264,13 @@ check_watch(void *arg)
 			ready_watchers(watch, PG_INT64_MAX);
 		return;
 	}
-	part = klog_attach(rel, watch->key.partition, true);
+	part = kapi_partition(rel, watch->key.partition, &failed);
 	if (part == NULL)
 	{
-		watch_retry = true;
+		if (failed)
+			ready_watchers(watch, PG_INT64_MAX);
+		else
+			watch_retry = true;
 		return;
 	}
 	/* In this order: what moves after the look sets our latch. */

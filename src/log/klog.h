@@ -77,10 +77,17 @@ extern void klog_xact_register(void);
  * yet or belongs to another relfilenumber.  The pointer is good while the caller holds its lock
  * on the relation.  nowait: neither waits nor reads from disk.  If there is no state it has a
  * reader build it and returns NULL: a broker's latch is set when it is there, but try again after a
- * while without that.  ERROR when kafka_pg.max_partitions is reached, and, with nowait, if a reader
- * met one a moment ago.  A partition that has no pages yet is valid: it is empty and starts at 0.
+ * while without that.  ERROR when kafka_pg.max_partitions is reached.  A partition that has no pages
+ * yet is valid: it is empty and starts at 0.
  */
 extern KLogPartition *klog_attach(Relation rel, int32 partition, bool nowait);
+
+/*
+ * Has a reader met an ERROR with the partition's state, or with that page, in the last second?
+ * Then it is not worth waiting for; it is tried again when somebody wants it after that.
+ */
+extern bool klog_state_failed(Relation rel, int32 partition);
+extern bool klog_page_failed(KLogPartition *part, KLogPosition cold);
 
 extern int64 klog_log_start(KLogPartition *part);
 /* First offset that nobody may read yet; never goes back.  Cheap: a spinlock. */

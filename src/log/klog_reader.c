@@ -21,7 +21,7 @@
 /* What was asked for and has not come is asked for again after this. */
 #define ASK_AGAIN_MS	200
 
-/* So long after an ERROR who asks gets one, too. */
+/* So long after an ERROR nobody asks again. */
 #define FAILED_MS		1000
 
 int			klog_broker = -1;
@@ -90,6 +90,35 @@ klog_reader_request(Relation rel, KLogPartition *part, KLogPosition position, Si
 	return enqueue(&request);
 }
 
+static bool
+is_recent(uint64 failed)
+{
+	return failed != 0 &&
+		!TimestampDifferenceExceeds((TimestampTz) failed, GetCurrentTimestamp(), FAILED_MS);
+}
+
+bool
+klog_state_failed(Relation rel, int32 partition)
+{
+	KLogPartition *part = klog_lookup(RelationGetRelid(rel), partition);
+
+	return part != NULL &&
+		is_recent(pg_atomic_read_u64(&part->asked[KLOG_READER_STATE].failed));
+}
+
+static uint64
+page_number(uint32 segment, uint32 page)
+{
+	return (uint64) segment << 32 | page;
+}
+
+bool
+klog_page_failed(KLogPartition *part, KLogPosition cold)
+{
+	return is_recent(pg_atomic_read_u64(&part->failed_page_at)) &&
+		pg_atomic_read_u64(&part->failed_page) == page_number(cold.segment, cold.page);
+}
+
 /* Asks for a state or a lesson, of which there is one request at a time. */
 static void
 ask(Relation rel, KLogPartition *part, KLogReaderWork what)
@@ -97,15 +126,9 @@ ask(Relation rel, KLogPartition *part, KLogReaderWork what)
 	KLogAsked  *asked = &part->asked[what];
 	KLogReaderRequest request = {.what = what,.broker = -1};
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz last = (TimestampTz) pg_atomic_read_u64(&asked->failed);
+	TimestampTz last;
 	uint64		bits = 0;
 
-	if (last != 0 && !TimestampDifferenceExceeds(last, now, FAILED_MS))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("partition %d of \"%s\" cannot be used", part->partition,
-						RelationGetRelationName(rel)),
-				 errdetail("A reader process failed to read it, see the server log.")));
 	if (klog_broker >= 0)
 		bits = pg_atomic_fetch_or_u64(&asked->brokers, UINT64CONST(1) << klog_broker);
 	last = (TimestampTz) pg_atomic_read_u64(&asked->at);
@@ -120,12 +143,19 @@ ask(Relation rel, KLogPartition *part, KLogReaderWork what)
 void
 klog_reader_want_state(Relation rel, KLogPartition *part)
 {
-	ask(rel, part, KLOG_READER_STATE);
+	if (!is_recent(pg_atomic_read_u64(&part->asked[KLOG_READER_STATE].failed)))
+		ask(rel, part, KLOG_READER_STATE);
 }
 
 void
 klog_learn(Relation rel, KLogPartition *part)
 {
+	if (is_recent(pg_atomic_read_u64(&part->asked[KLOG_READER_LEARN].failed)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("partition %d of \"%s\" cannot be used", part->partition,
+						RelationGetRelationName(rel)),
+				 errdetail("A reader process failed to read it, see the server log.")));
 	ask(rel, part, KLOG_READER_LEARN);
 }
 
@@ -157,6 +187,9 @@ klog_reader_take(KLogReaderRequest *request)
 	return found;
 }
 
+/* Which page this process is after. */
+static uint64 reading;
+
 static void
 read_pages(Relation rel, KLogPartition *part, const KLogReaderRequest *request)
 {
@@ -177,6 +210,7 @@ read_pages(Relation rel, KLogPartition *part, const KLogReaderRequest *request)
 		CHECK_FOR_INTERRUPTS();
 		if (block == InvalidBlockNumber)
 			break;
+		reading = page_number(request->segment, request->page + i);
 		ReleaseBuffer(ReadBuffer(rel, block));
 	}
 }
@@ -190,6 +224,7 @@ klog_reader_do(void *arg)
 	KLogLearn	learn = KLOG_LEARN_BUSY;
 	bool		busy;
 
+	reading = page_number(request->segment, request->page);
 	KSTOP("klog-reader-begin");
 	StartTransactionCommand();
 	rel = klog_relation_open(request->relid,
@@ -223,11 +258,18 @@ void
 klog_reader_failed(const KLogReaderRequest *request)
 {
 	KLogPartition *part = klog_lookup(request->relid, request->partition);
+	uint64		now = (uint64) GetCurrentTimestamp();
 
+	if (part != NULL && request->what == KLOG_READER_PAGES)
+	{
+		pg_atomic_write_u64(&part->failed_page, reading);
+		pg_atomic_write_u64(&part->failed_page_at, now);
+	}
+	else if (part != NULL)
+	{
+		pg_atomic_write_u64(&part->asked[request->what].failed, now);
+		klog_reader_answer(part, request->what);
+	}
 	if (request->broker >= 0)
 		klog_wake_broker(request->broker);
-	if (part == NULL || request->what == KLOG_READER_PAGES)
-		return;
-	pg_atomic_write_u64(&part->asked[request->what].failed, (uint64) GetCurrentTimestamp());
-	klog_reader_answer(part, request->what);
 }

@@ -77,6 +77,8 @@ init_slot(KLogPartition *part, int tranche)
 		pg_atomic_init_u64(&part->asked[i].at, 0);
 		pg_atomic_init_u64(&part->asked[i].failed, 0);
 	}
+	pg_atomic_init_u64(&part->failed_page, 0);
+	pg_atomic_init_u64(&part->failed_page_at, 0);
 	ConditionVariableInit(&part->moved);
 	part->pending = KLOG_NO_INDEX;
 	part->dirty_next = KLOG_NO_INDEX;
@@ -183,6 +185,7 @@ free_slot(KLogPartition *part)
 		klog_reader_answer(part, i);
 		pg_atomic_write_u64(&part->asked[i].failed, 0);
 	}
+	pg_atomic_write_u64(&part->failed_page_at, 0);
 	ConditionVariableBroadcast(&part->moved);
 	klog_wait_wake(klog_wait_slot(part->relid));
 }

@@ -136,6 +136,8 @@ struct KLogPartition
 	pg_atomic_uint64 high_watermark;
 	pg_atomic_uint64 waiting_brokers;	/* bit n: broker n */
 	KLogAsked	asked[KLOG_READER_LEARN + 1];
+	pg_atomic_uint64 failed_page;	/* which a reader could not read: segment << 32 | page */
+	pg_atomic_uint64 failed_page_at;	/* TimestampTz of that, 0: never */
 	ConditionVariable moved;	/* the watermark moved */
 };
 

@@ -226,6 +226,9 @@ sub expect_crashes { my ($self) = @_; $self->{expect_crashes} = 1; return; }
 # say so, and their consequences.
 sub expect_full_disk { my ($self) = @_; $self->{expect_full_disk} = 1; return; }
 
+# The test damages pages itself.
+sub expect_damage { my ($self) = @_; $self->{expect_damage} = 1; return; }
+
 # kcat([{ in => text, ok => bool }], args...): its output; dies when it fails, unless ok is 0:
 # then returns (exit code, output, error output).
 sub kcat
@@ -376,6 +379,8 @@ sub crashes
 		next if $line !~ /\b(?:PANIC|TRAP|was\ terminated\ by\ signal|inconsistent\ page\ found
 			|invalid\ page\ in\ block|page\ verification\ failed|stuck\ spinlock)\b/x;
 		next if $self->{expect_crashes} && $line =~ /was terminated by signal 9\b/;
+		next if $self->{expect_damage}
+			&& $line =~ /\b(?:invalid\ page\ in\ block|page\ verification\ failed)\b/x;
 		next if $self->{expect_full_disk}
 			&& $line =~ /PANIC:.*(?:No\ space\ left\ on\ device|File\ too\ large)
 				|was\ terminated\ by\ signal\ 6\b/x;

@@ -833,7 +833,8 @@ test_parked(void)
 	sync.protocol_type = KSTR("connect");
 	ok(!sync_parks(5, &sync), "  ...");
 	sync.protocol_type = KSTR("consumer");
-	is_int(kgroup_image_sync(w->image, 16, (KGroupWaiter) {1, 1, 5}, &sync, NULL, NULL), KGROUP_REST_NO,
+	is_int(kgroup_image_sync(w->image, 16, (KGroupWaiter) {1, 1, 5}, &sync, NULL, NULL),
+		   KGROUP_REST_NO,
 	   "not in a piece of an image");
 	sync.generation_id = 1;
 	ok(!sync_parks(5, &sync), "not of another generation");
