@@ -73,12 +73,12 @@ extern void klog_xact_register(void);
  */
 
 /*
- * Returns the shared state of a partition, built from its pages when it is not there
- * yet or belongs to another relfilenumber.  The pointer is good while the caller holds its lock
- * on the relation.  nowait: neither waits nor reads from disk.  If there is no state it has a
- * reader build it and returns NULL: a broker's latch is set when it is there, but try again after a
- * while without that.  ERROR when kafka_pg.max_partitions is reached.  A partition that has no pages
- * yet is valid: it is empty and starts at 0.
+ * Returns the shared state of a partition, built from its pages when it is not there yet or belongs
+ * to another relfilenumber.  The pointer is good while the caller holds its lock on the relation.
+ * nowait: neither waits nor reads from disk.  If there is no state it has a reader build it and
+ * returns NULL: a broker's latch is set when it is there, but try again after a while without that.
+ * ERROR when kafka_pg.max_partitions is reached.  A partition that has no pages yet is valid: it is
+ * empty and starts at 0.
  */
 extern KLogPartition *klog_attach(Relation rel, int32 partition, bool nowait);
 

@@ -206,12 +206,15 @@ read_pages(Relation rel, KLogPartition *part, const KLogReaderRequest *request)
 	for (uint32 i = 0; i < request->npages; i++)
 	{
 		BlockNumber block = klog_segment_block(rel, part, &seg, request->page + i, NULL);
+		Buffer		buffer;
 
 		CHECK_FOR_INTERRUPTS();
 		if (block == InvalidBlockNumber)
 			break;
 		reading = page_number(request->segment, request->page + i);
-		ReleaseBuffer(ReadBuffer(rel, block));
+		buffer = ReadBuffer(rel, block);
+		klog_buffer_note(rel, block, buffer);
+		ReleaseBuffer(buffer);
 	}
 }
 

@@ -8,6 +8,11 @@
  * Prints nanoseconds of CPU a record for values of 1 KB as the benchmark sends them, in batches of
  * 1 MB, plain and compressed with lz4.
  *
+ * floor DIRECTORY cold
+ *
+ * Prints what it costs to send what is in no memory: through buffers with checked pages, and
+ * straight from a file, as Kafka does; how fast one process does it, and the server's CPU.
+ *
  * floor DIRECTORY answers
  *
  * Prints how many small requests a second a server can answer that does nothing with them but to
@@ -25,6 +30,7 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -100,27 +106,45 @@ open_file(const char *name, off_t size)
 	return fd;
 }
 
+/* A listening socket, and where it is to be reached. */
+static int
+listener_open(struct sockaddr_in *address)
+{
+	socklen_t	len = sizeof(*address);
+	int			listener = socket(AF_INET, SOCK_STREAM, 0);
+
+	*address = (struct sockaddr_in) {.sin_family = AF_INET};
+	address->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (listener < 0 || bind(listener, (struct sockaddr *) address, len) < 0 ||
+		listen(listener, CLIENTS) < 0 ||
+		getsockname(listener, (struct sockaddr *) address, &len) < 0)
+		die("socket");
+	return listener;
+}
+
+static int
+connect_to(const struct sockaddr_in *address)
+{
+	int			fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	if (connect(fd, (const struct sockaddr *) address, sizeof(*address)) < 0)
+		die("connect");
+	return fd;
+}
+
 /* A child sends batches; what they cost to be received. */
 static void
 receive(const Batch *batch, long batches)
 {
-	struct sockaddr_in address = {.sin_family = AF_INET};
-	socklen_t	len = sizeof(address);
-	int			listener = socket(AF_INET, SOCK_STREAM, 0);
+	struct sockaddr_in address;
+	int			listener = listener_open(&address);
 	int			fd;
 	pid_t		child;
 
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (listener < 0 || bind(listener, (struct sockaddr *) &address, len) < 0 ||
-		listen(listener, 1) < 0 ||
-		getsockname(listener, (struct sockaddr *) &address, &len) < 0)
-		die("socket");
 	child = fork();
 	if (child == 0)
 	{
-		fd = socket(AF_INET, SOCK_STREAM, 0);
-		if (connect(fd, (struct sockaddr *) &address, len) < 0)
-			die("connect");
+		fd = connect_to(&address);
 		for (long i = 0; i < batches; i++)
 		{
 			for (size_t done = 0; done < batch->len;)
@@ -369,24 +393,16 @@ static double
 answers(int processes, bool flush)
 {
 	static Client clients[CLIENTS];
-	struct sockaddr_in address = {.sin_family = AF_INET};
-	socklen_t	len = sizeof(address);
-	int			listener = socket(AF_INET, SOCK_STREAM, 0);
+	struct sockaddr_in address;
+	int			listener = listener_open(&address);
 	struct timespec duration = {.tv_sec = ANSWERS_SECONDS};
 	int			fds[CLIENTS];
 	int			on = 1;
 	long		n = 0;
 
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (listener < 0 || bind(listener, (struct sockaddr *) &address, len) < 0 ||
-		listen(listener, CLIENTS) < 0 ||
-		getsockname(listener, (struct sockaddr *) &address, &len) < 0)
-		die("socket");
 	for (int i = 0; i < CLIENTS; i++)
 	{
-		clients[i] = (Client) {.fd = socket(AF_INET, SOCK_STREAM, 0)};
-		if (connect(clients[i].fd, (struct sockaddr *) &address, len) < 0)
-			die("connect");
+		clients[i] = (Client) {.fd = connect_to(&address)};
 		fds[i] = accept(listener, NULL, NULL);
 		if (fds[i] < 0)
 			die("accept");
@@ -426,6 +442,111 @@ answers(int processes, bool flush)
 	return (double) n / ANSWERS_SECONDS;
 }
 
+/* ---- cold: sending what is on the disk ---- */
+
+static double
+wall(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec + now.tv_nsec / 1e9;
+}
+
+/* A client that throws away what it gets. */
+static void
+swallow(const struct sockaddr_in *address)
+{
+	int			fd = connect_to(address);
+	char	   *buffer = malloc(BATCH);
+
+	while (recv(fd, buffer, BATCH, 0) > 0)
+		;
+	_exit(0);
+}
+
+/* A megabyte at that place of the file. */
+static void
+send_through_buffers(int fd, int file, off_t at)
+{
+	char	   *buffer = memory + at % MEMORY;
+
+	for (int i = 0; i < BATCH / BLCKSZ; i++)
+	{
+		char	   *page = buffer + i * BLCKSZ;
+
+		if (pread(file, page, BLCKSZ, at + i * BLCKSZ) != BLCKSZ ||
+			pg_checksum_page(page, at / BLCKSZ + i) != ((PageHeader) page)->pd_checksum)
+			die("pread");
+	}
+	for (ssize_t n, sent = 0; sent < BATCH; sent += n)
+	{
+		n = send(fd, buffer + sent, BATCH - sent, 0);
+		if (n <= 0)
+			die("send");
+	}
+}
+
+static void
+send_file(int fd, int file, off_t at)
+{
+	for (ssize_t n, sent = 0; sent < BATCH; sent += n)
+	{
+		n = sendfile(fd, file, &at, BATCH - sent);
+		if (n <= 0)
+			die("sendfile");
+	}
+}
+
+static void
+cold(const char *name, int file, void (*step) (int fd, int file, off_t at))
+{
+	struct sockaddr_in address;
+	int			listener = listener_open(&address);
+	pid_t		child = fork();
+	double		used;
+	double		began;
+	int			fd;
+
+	if (child == 0)
+		swallow(&address);
+	fd = accept(listener, NULL, NULL);
+	if (fsync(file) < 0 || (errno = posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED)) != 0)
+		die("fsync");
+	used = cpu();
+	began = wall();
+	for (off_t at = 0; at < (off_t) records * VALUE_SIZE; at += BATCH)
+		step(fd, file, at);
+	printf("%-34s %10.0f %10.0f\n", name, (cpu() - used) * 1e9 / records,
+		   records / (wall() - began));
+	close(fd);
+	close(listener);
+	waitpid(child, NULL, 0);
+}
+
+static void
+cold_compare(void)
+{
+	int			file = open_file("cold", 0);
+
+	records = 1024 * 1024;
+	for (off_t block = 0; block < records * VALUE_SIZE / BLCKSZ; block++)
+	{
+		char	   *page = memory;
+
+		memset(page, (int) block, BLCKSZ);
+		((PageHeader) page)->pd_checksum = pg_checksum_page(page, block);
+		if (write(file, page, BLCKSZ) != BLCKSZ)
+			die("write");
+	}
+	printf("%-34s %10s %10s\n", "1 KB records that are on the disk", "ns of CPU", "a second");
+	for (int round = 0; round < 3; round++)
+	{
+		cold("pages through buffers, checked", file, send_through_buffers);
+		cold("a file, sendfile", file, send_file);
+	}
+}
+
 int
 main(int argc, char **argv)
 {
@@ -436,7 +557,7 @@ main(int argc, char **argv)
 
 	if (argc < 2)
 	{
-		fprintf(stderr, "usage: floor DIRECTORY [RECORDS | answers]\n");
+		fprintf(stderr, "usage: floor DIRECTORY [RECORDS | cold | answers]\n");
 		return 2;
 	}
 	directory = argv[1];
@@ -447,6 +568,11 @@ main(int argc, char **argv)
 		die("mmap");
 	(void) madvise(memory, MEMORY, MADV_HUGEPAGE);
 	memset(memory, 1, MEMORY);
+	if (argc > 2 && strcmp(argv[2], "cold") == 0)
+	{
+		cold_compare();
+		return 0;
+	}
 	if (argc > 2 && strcmp(argv[2], "answers") == 0)
 	{
 		printf("%d clients, one request in flight each: answers a second\n", CLIENTS);

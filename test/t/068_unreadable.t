@@ -29,7 +29,8 @@ sub block_of
 		my $page = substr($all, $block * PAGE, PAGE);
 		my ($magic, $layout, $is, $partition) = unpack('S C C l', substr($page, -TAG));
 
-		return $block if $magic == 0x4B4C && $is == $kind && $partition == 1 && index($page, $text) >= 0;
+		return $block
+			if $magic == 0x4B4C && $is == $kind && $partition == 1 && index($page, $text) >= 0;
 	}
 	die "no such page";
 }
