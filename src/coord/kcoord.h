@@ -88,7 +88,8 @@ extern void kcoord_unlock(KCoordSlot *slot);
 /*
  * Of a locked group: a number that changes whenever it gets another image, and is never used
  * again.  What a look at the image has found is true as long as kcoord_unchanged(), which needs
- * no lock; slot -1: there was no group.
+ * no lock; slot -1: there was no group.  What is done to a group at rest (kgroup_rest.c)
+ * leaves it: that ends no generation and begins none.
  */
 typedef struct KCoordStamp
 {

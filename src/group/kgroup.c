@@ -285,6 +285,9 @@ kg_answer(KGroup *g, KGroupWaiter waiter, KApiKey api, const void *response, boo
 {
 	int32_t		capacity = g->answers_capacity;
 
+	/* who waited for it is gone, see kgroup_forget_broker() */
+	if (waiter.broker == KG_NO_BROKER)
+		return;
 	g->answers = kg_grow(g, g->answers, g->nanswers, &g->answers_capacity,
 						 sizeof(KGroupAnswer));
 	g->answer_waits = kg_grow(g, g->answer_waits, g->nanswers, &capacity, sizeof(bool));
@@ -498,6 +501,9 @@ kgroup_forget_broker(KGroup *g, int32_t broker)
 		if (member->sync.request != 0 && member->sync.broker == broker)
 		{
 			member->sync = nobody;
+			/* it ended while he waited, and nobody answers him now, with whom it would begin */
+			if (member->session_deadline == KG_NEVER)
+				member->session_deadline = kg_after(g, member->session_timeout_ms);
 			g->changed = true;
 		}
 	}

@@ -93,8 +93,11 @@ klog_reader_request(Relation rel, KLogPartition *part, KLogPosition position, Si
 static bool
 is_recent(uint64 failed)
 {
-	return failed != 0 &&
-		!TimestampDifferenceExceeds((TimestampTz) failed, GetCurrentTimestamp(), FAILED_MS);
+	TimestampTz now = GetCurrentTimestamp();
+
+	/* the clock may have been set back */
+	return failed != 0 && (TimestampTz) failed <= now &&
+		!TimestampDifferenceExceeds((TimestampTz) failed, now, FAILED_MS);
 }
 
 bool

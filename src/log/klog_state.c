@@ -326,11 +326,23 @@ static bool
 is_empty(Relation rel, int32 partition)
 {
 	KLogPosition cold = KLOG_NO_POSITION;
-	Buffer		buffer = klog_partition_header(rel, partition, BUFFER_LOCK_SHARE, &cold);
+	KLogMeta	meta;
+	BlockNumber block;
+	Buffer		buffer;
+	bool		empty;
 
-	if (BufferIsValid(buffer))
-		UnlockReleaseBuffer(buffer);
-	return !BufferIsValid(buffer) && !klog_is_cold(&cold);
+	if (!klog_meta_read(rel, &meta, &cold))
+		return !klog_is_cold(&cold);
+	block = klog_page_partition_block(&meta, partition);
+	if (block == InvalidBlockNumber || block >= RelationGetNumberOfBlocks(rel))
+		return true;
+	buffer = klog_buffer_get(rel, block, BUFFER_LOCK_SHARE, &cold);
+	if (!BufferIsValid(buffer))
+		return false;
+	/* what is wrong with it is for a reader to say */
+	empty = PageIsNew(BufferGetPage(buffer));
+	UnlockReleaseBuffer(buffer);
+	return empty;
 }
 
 /* Builds a state that is not current.  False: not now; with AS_BROKER a reader has been asked. */

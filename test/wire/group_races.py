@@ -3,7 +3,7 @@ writing: what it writes then must still be right."""
 import threading
 
 from kmember import Member, client_of, commit, commit_body, commit_error, committed, sql
-from kmember import remove
+from kmember import groups, remove, subscription, until
 from ktap import fresh, main, make_topic, ok, same
 from kwire import err
 
@@ -186,5 +186,42 @@ def two_at_once():
     same(last, [], 'one of the latest two is there, and no other')
 
 
-main(commit_of_a_former_owner, commit_of_a_member, deletion_of_offsets, deletion_of_a_group,
+def broker_that_ends():
+    """A waits in broker 1 for the others, and that process ends in good order: nobody is there any
+    more for that answer when A joins again."""
+    here, there, topic, group = client_of(0), client_of(1), fresh(), fresh('group')
+    make_topic(here, topic)
+    a = Member(there, group, [topic])
+    b = Member(here, group, [topic])
+    for m in (a, b):
+        m.id = m.client.request('JoinGroup', 9, m.join_body())['member_id']
+        m.client.send('JoinGroup', 9, m.join_body())
+    for m in (a, b):
+        m.generation = m.client.receive('JoinGroup', 9)['generation_id']
+    same((a.generation, b.generation), (1, 1), 'two members')
+    a.metadata = subscription([topic, fresh()])
+    there.send('JoinGroup', 9, a.join_body())
+    ok(until(lambda: groups(here)[group] == 'PreparingRebalance'), 'A waits for B')
+    pid, = sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'kafka broker 1'")[0]
+    same(sql('SELECT pg_terminate_backend(%s, 30000)', pid), [(True,)], 'its broker ends')
+    a.client = until_served(1)
+    ok(until(lambda: a.heartbeat() == 'REBALANCE_IN_PROGRESS'), 'another one serves A')
+    a.client.send('JoinGroup', 9, a.join_body())
+    b.client.send('JoinGroup', 9, b.join_body())
+    for m in (a, b):
+        r = m.client.receive('JoinGroup', 9)
+        same((err(r['error_code']), r['generation_id']), ('NONE', 2), 'both are in')
+
+
+def until_served(broker):
+    """A connection to a broker process that is just starting."""
+    def attempt():
+        try:
+            return client_of(broker)
+        except (OSError, RuntimeError):
+            return None
+    return until(attempt)
+
+
+main(broker_that_ends, commit_of_a_former_owner, commit_of_a_member, deletion_of_offsets, deletion_of_a_group,
      deletion_is_durable, deletion_that_others_see, two_at_once)
