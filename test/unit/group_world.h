@@ -582,7 +582,8 @@ world_event(World *w, WorldEvent event, const KGroupCaller *caller, KApiKey api,
 	{
 		WorldRequest *request;
 
-		if (answers[i].waiter.broker < 0 || answers[i].waiter.request == 0 || (int64_t) answers[i].waiter.request >= w->nrequests)
+		if (answers[i].waiter.broker < 0 || answers[i].waiter.request == 0 ||
+			(int64_t) answers[i].waiter.request >= w->nrequests)
 		{
 			w->broken++;
 			continue;

@@ -223,5 +223,5 @@ def until_served(broker):
     return until(attempt)
 
 
-main(broker_that_ends, commit_of_a_former_owner, commit_of_a_member, deletion_of_offsets, deletion_of_a_group,
-     deletion_is_durable, deletion_that_others_see, two_at_once)
+main(broker_that_ends, commit_of_a_former_owner, commit_of_a_member, deletion_of_offsets,
+     deletion_of_a_group, deletion_is_durable, deletion_that_others_see, two_at_once)
