@@ -55,6 +55,11 @@ def header():
     same(err(list_offset(c, 'hurt', -1, partition=1)['error_code']), 'KAFKA_STORAGE_ERROR',
          'it has no offsets')
     same(list_offset(c, 'hurt', -1, partition=0)['error_code'], 0, 'the other has')
+    r = c.request('OffsetForLeaderEpoch', 4, {'replica_id': -1, 'topics': [
+        {'topic': 'hurt', 'partitions': [
+            {'partition': p, 'current_leader_epoch': -1, 'leader_epoch': 0} for p in (0, 1)]}]})
+    same([err(p['error_code']) for p in r['topics'][0]['partitions']],
+         ['NONE', 'KAFKA_STORAGE_ERROR'], 'nor epochs')
     same(err(produce(c, 'hurt', batch([b'x']), partition=1)['error_code']), 'KAFKA_STORAGE_ERROR',
          'nothing can be written')
     same(produce(c, 'hurt', batch([b'x']), partition=0)['error_code'], 0, 'there it can')
