@@ -42,7 +42,8 @@ read_pass(rd_kafka_t *rk, rd_kafka_queue_t *queue, Reader *reader, int64_t deadl
 	while (ended < partitions && errors == 0)
 	{
 		long		records_before = records;
-		ssize_t		n = rd_kafka_consume_batch_queue(queue, 200, messages, batch);
+		/* waits for a whole batch: the last one of a pass, which is none, must not count as time */
+		ssize_t		n = rd_kafka_consume_batch_queue(queue, 2, messages, batch);
 
 		if (n < 0)
 			die("consume: %s", rd_kafka_err2str(rd_kafka_last_error()));
