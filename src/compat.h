@@ -114,6 +114,15 @@ smgrzeroextend(SMgrRelation reln, ForkNumber fork, BlockNumber block, int nblock
 #define kcompat_relpath(locator, fork) pstrdup(relpathperm(locator, fork).str)
 #endif
 
+/* What a buffer holds. Needs storage/buf_internals.h. */
+#if PG_VERSION_NUM < 160000
+#define kcompat_buffer_tag(tag, locator, fork, block) \
+	INIT_BUFFERTAG(*(tag), locator, fork, block)
+#else
+#define kcompat_buffer_tag(tag, locator, fork, block) \
+	InitBufferTag(tag, &(locator), fork, block)
+#endif
+
 /* Names one file of a relation to the checkpointer, as md.c does. Needs storage/sync.h. */
 #if PG_VERSION_NUM < 160000
 #define kcompat_sync_locator rnode

@@ -295,10 +295,14 @@ extern void klog_lend_end(KLogSpan *span, Size taken);
 
 /*
  * Asks the reader processes for the pages from position on (up to bytes); broker n's latch is set
- * when they are in shared buffers.  False: they have too much to do, ask later.
+ * when they are in shared buffers.  Returns for how many pages; 0: they have too much to do, ask
+ * later.
  */
-extern bool klog_reader_request(Relation rel, KLogPartition *part, KLogPosition position,
-								Size bytes, int broker);
+extern uint32 klog_reader_request(Relation rel, KLogPartition *part, KLogPosition position,
+								  Size bytes, int broker);
+
+/* Would it have to be asked for, this page of a segment?  Not if it is not there at all. */
+extern bool klog_page_is_cold(Relation rel, KLogPartition *part, KLogPosition position);
 
 /*
  * Has a reader call the callback of klog_on_learn for a partition, until it is done; then the latch

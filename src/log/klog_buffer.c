@@ -6,8 +6,10 @@
 
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
+#include "storage/buf_internals.h"
 #include "storage/shmem.h"
 
+#include "compat.h"
 #include "log/klog_buffer.h"
 
 /*
@@ -111,7 +113,25 @@ klog_buffer_is_hot(Relation rel, BlockNumber block, KLogPosition *cold)
 	return BufferIsValid(buffer);
 }
 
-/* Pins a block if it is in shared buffers; else starts to read it ahead: InvalidBuffer. */
+/* In which buffer is the block, or will be when it has been read?  Takes no pin. */
+Buffer
+klog_buffer_find(Relation rel, BlockNumber block)
+{
+	BufferTag	tag;
+	uint32		hash;
+	LWLock	   *lock;
+	int			id;
+
+	kcompat_buffer_tag(&tag, rel->rd_locator, MAIN_FORKNUM, block);
+	hash = BufTableHashCode(&tag);
+	lock = BufMappingPartitionLock(hash);
+	LWLockAcquire(lock, LW_SHARED);
+	id = BufTableLookup(&tag, hash);
+	LWLockRelease(lock);
+	return id < 0 ? InvalidBuffer : id + 1;
+}
+
+/* Pins a block if it is in shared buffers; else InvalidBuffer. */
 Buffer
 klog_buffer_pin_hot(Relation rel, BlockNumber block)
 {
@@ -120,7 +140,7 @@ klog_buffer_pin_hot(Relation rel, BlockNumber block)
 	if (BufferIsValid(buffer) &&
 		ReadRecentBuffer(rel->rd_locator, MAIN_FORKNUM, block, buffer))
 		return buffer;
-	buffer = PrefetchBuffer(rel, MAIN_FORKNUM, block).recent_buffer;
+	buffer = klog_buffer_find(rel, block);
 	if (!BufferIsValid(buffer) ||
 		!ReadRecentBuffer(rel->rd_locator, MAIN_FORKNUM, block, buffer))
 		return InvalidBuffer;

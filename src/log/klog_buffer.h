@@ -7,6 +7,7 @@
 
 #include "log/klog_state.h"
 #include "storage/bufmgr.h"
+#include "storage/fd.h"
 #include "utils/rel.h"
 
 /* A copy of what a walk over segments needs of a segment map entry. */
@@ -36,6 +37,7 @@ klog_is_cold(const KLogPosition *cold)
 extern Buffer klog_buffer_get(Relation rel, BlockNumber block, int mode, KLogPosition *cold);
 extern Buffer klog_buffer_get_data(Relation rel, BlockNumber block, const KLogSegment *seg,
 								   uint32 page, KLogPosition *cold);
+extern Buffer klog_buffer_find(Relation rel, BlockNumber block);
 extern Buffer klog_buffer_pin_hot(Relation rel, BlockNumber block);
 extern bool klog_buffer_is_hot(Relation rel, BlockNumber block, KLogPosition *cold);
 extern void klog_buffer_note(Relation rel, BlockNumber block, Buffer buffer);
@@ -43,6 +45,44 @@ extern Size klog_buffer_shmem_size(void);
 extern void klog_buffer_shmem_init(void);
 extern bool klog_meta_read(Relation rel, KLogMeta *copy, KLogPosition *cold);
 extern Buffer klog_partition_header(Relation rel, int32 partition, int mode, KLogPosition *cold);
+
+/*
+ * klog_file.c: one of a relation's files, that which has the block; flags as open()'s.  False: it
+ * cannot be opened, see errno.  An ERROR does not close it: who keeps one in a static variable
+ * closes it before and after use.
+ */
+typedef struct KLogFile
+{
+	File		file;			/* -1: not open */
+	uint32		segno;			/* which of the relation's files that is */
+} KLogFile;
+
+#define KLOG_NO_FILE	{.file = -1}
+
+extern bool klog_file_open(KLogFile *file, Relation rel, BlockNumber block, int flags);
+extern void klog_file_close(KLogFile *file);
+extern char *klog_file_path(Relation rel, BlockNumber block);
+
+/* Is the page cache to keep nothing of what is written or read?  See kafka_pg.drop_behind. */
+extern bool klog_file_drops_behind(void);
+/* Does a call fail with that error because RWF_DONTCACHE is unknown (here)? */
+extern bool klog_file_cannot_drop(int error);
+
+/* Since Linux 6.14; headers may be older. */
+#ifndef RWF_DONTCACHE
+#define RWF_DONTCACHE	0x00000080
+#endif
+
+/* klog_readin.c: in reader processes only, after attach (as reader n) */
+extern Size klog_readin_shmem_size(void);
+extern void klog_readin_shmem_init(void);
+extern void klog_readin_attach(int n);
+/*
+ * Brings pages of a segment into shared buffers.  *reading is at any time the page that is being
+ * read.  ERROR: it cannot be read.
+ */
+extern void klog_readin(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 page,
+						uint32 npages, uint32 *reading);
 
 /* klog_segment.c */
 /*
@@ -123,6 +163,8 @@ extern bool klog_batch_is_dead(Page page, uint16 pos);
 
 /* klog_checksum.c */
 extern void klog_checksum_page(Page page, BlockNumber block);
+/* May a page that was just read go into shared buffers?  False: let the server decide. */
+extern bool klog_checksum_is_right(Page page, BlockNumber block);
 /* klog_writeout.c */
 extern bool klog_writeout(Relation rel, KLogPartition *part);
 

@@ -105,3 +105,19 @@ klog_checksum_page(Page page, BlockNumber block)
 	if (DataChecksumsEnabled())
 		((PageHeader) page)->pd_checksum = page_checksum((char *) page, block);
 }
+
+/* What PageIsVerifiedExtended() asks of a page first. */
+bool
+klog_checksum_is_right(Page page, BlockNumber block)
+{
+	PageHeader	header = (PageHeader) page;
+
+	return !PageIsNew(page) &&
+		(header->pd_flags & ~PD_VALID_FLAG_BITS) == 0 &&
+		header->pd_lower <= header->pd_upper &&
+		header->pd_upper <= header->pd_special &&
+		header->pd_special <= BLCKSZ &&
+		header->pd_special == MAXALIGN(header->pd_special) &&
+		(!DataChecksumsEnabled() ||
+		 page_checksum((char *) page, block) == header->pd_checksum);
+}

@@ -19,7 +19,7 @@
 #include "utils/timestamp.h"
 
 #include "kstop.h"
-#include "log/klog_state.h"
+#include "log/klog_buffer.h"
 
 /* Raises *var to value; true when it was lower. */
 static bool
@@ -124,6 +124,7 @@ void
 klog_reader_attach(int n)
 {
 	Assert(n >= 0 && n < KLOG_MAX_READERS);
+	klog_readin_attach(n);
 	attach_latch(&klog_shared->reader[n]);
 }
 

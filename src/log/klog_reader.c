@@ -74,7 +74,7 @@ enqueue(const KLogReaderRequest *request)
 	return queued;
 }
 
-bool
+uint32
 klog_reader_request(Relation rel, KLogPartition *part, KLogPosition position, Size bytes,
 					int broker)
 {
@@ -87,7 +87,22 @@ klog_reader_request(Relation rel, KLogPartition *part, KLogPosition position, Si
 	/* not so many that the first are gone when the last are there */
 	request.npages = Min(bytes / KLOG_DATA_SPACE + 2, Max(NBuffers / 16, 1));
 	request.broker = broker;
-	return enqueue(&request);
+	return enqueue(&request) ? request.npages : 0;
+}
+
+bool
+klog_page_is_cold(Relation rel, KLogPartition *part, KLogPosition position)
+{
+	KLogPosition cold = KLOG_NO_POSITION;
+	KLogSegment seg;
+	BlockNumber block;
+
+	if (klog_segment_by_number(rel, part, position.segment, &seg, &cold) != KLOG_OK)
+		return klog_is_cold(&cold);
+	block = klog_segment_block(rel, part, &seg, position.page, &cold);
+	if (block != InvalidBlockNumber)
+		(void) klog_buffer_is_hot(rel, block, &cold);
+	return klog_is_cold(&cold);
 }
 
 static bool
@@ -190,8 +205,8 @@ klog_reader_take(KLogReaderRequest *request)
 	return found;
 }
 
-/* Which page this process is after. */
-static uint64 reading;
+/* Which page of the segment this process is after. */
+static uint32 reading;
 
 static void
 read_pages(Relation rel, KLogPartition *part, const KLogReaderRequest *request)
@@ -206,19 +221,7 @@ read_pages(Relation rel, KLogPartition *part, const KLogReaderRequest *request)
 	}
 	if (klog_segment_by_number(rel, part, request->segment, &seg, NULL) != KLOG_OK)
 		return;
-	for (uint32 i = 0; i < request->npages; i++)
-	{
-		BlockNumber block = klog_segment_block(rel, part, &seg, request->page + i, NULL);
-		Buffer		buffer;
-
-		CHECK_FOR_INTERRUPTS();
-		if (block == InvalidBlockNumber)
-			break;
-		reading = page_number(request->segment, request->page + i);
-		buffer = ReadBuffer(rel, block);
-		klog_buffer_note(rel, block, buffer);
-		ReleaseBuffer(buffer);
-	}
+	klog_readin(rel, part, &seg, request->page, request->npages, &reading);
 }
 
 void
@@ -230,7 +233,7 @@ klog_reader_do(void *arg)
 	KLogLearn	learn = KLOG_LEARN_BUSY;
 	bool		busy;
 
-	reading = page_number(request->segment, request->page);
+	reading = request->page;
 	KSTOP("klog-reader-begin");
 	StartTransactionCommand();
 	rel = klog_relation_open(request->relid,
@@ -268,7 +271,7 @@ klog_reader_failed(const KLogReaderRequest *request)
 
 	if (part != NULL && request->what == KLOG_READER_PAGES)
 	{
-		pg_atomic_write_u64(&part->failed_page, reading);
+		pg_atomic_write_u64(&part->failed_page, page_number(request->segment, reading));
 		pg_atomic_write_u64(&part->failed_page_at, now);
 	}
 	else if (part != NULL)

@@ -56,6 +56,7 @@ klog_shmem_size(void)
 {
 	Size		size = add_size(MAXALIGN(sizeof(KLogShared)), klog_buffer_shmem_size());
 
+	size = add_size(size, klog_readin_shmem_size());
 	size = add_size(size, mul_size(kguc_max_partitions, sizeof(KLogPartition)));
 	size = add_size(size, mul_size(kguc_max_pending_appends, sizeof(KLogPending)));
 	size = add_size(size, hash_estimate_size(kguc_max_partitions, sizeof(KLogHashEntry)));
@@ -94,6 +95,7 @@ klog_shmem_init(void)
 	bool		found_pendings;
 
 	klog_buffer_shmem_init();
+	klog_readin_shmem_init();
 	klog_shared = ShmemInitStruct("kafka_pg log", sizeof(KLogShared), &found);
 	klog_partitions = ShmemInitStruct("kafka_pg partitions",
 									  mul_size(kguc_max_partitions, sizeof(KLogPartition)),

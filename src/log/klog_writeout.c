@@ -23,7 +23,6 @@
 #include "pgstat.h"
 #include "port/pg_iovec.h"
 #include "storage/buf_internals.h"
-#include "storage/fd.h"
 #include "storage/sync.h"
 #include "utils/wait_event.h"
 
@@ -35,23 +34,17 @@
 #define GO_PAGES		1024	/* written in one go */
 #define DROP_PAGES		8		/* so many neighbours are worth a disk's request of their own */
 
-/* Since Linux 6.14; headers may be older. */
-#ifndef RWF_DONTCACHE
-#define RWF_DONTCACHE	0x00000080
-#endif
-
 /* Neighbours in the file and in one segment of it, all of them locked. */
 typedef struct Run
 {
 	int			npages;
 	BlockNumber first;
 	Buffer		buffer[RUN_PAGES];
-	File		file;			/* -1: not open */
-	uint32		segno;			/* which of the relation's files that is */
+	KLogFile	file;
 } Run;
 
 /* Of this process. Nothing but its file outlives an ERROR, and that until the next time. */
-static Run run = {.file = -1};
+static Run run = {.file = KLOG_NO_FILE};
 
 static bool
 is_dirty(Buffer buffer)
@@ -71,52 +64,6 @@ set_clean(Buffer buffer)
 	UnlockBufHdr(desc, state);
 }
 
-static void
-run_close(void)
-{
-	if (run.file >= 0)
-		FileClose(run.file);
-	run.file = -1;
-}
-
-static void
-run_open(Relation rel)
-{
-	uint32		segno = run.first / RELSEG_SIZE;
-	char	   *base;
-	char	   *path;
-
-	if (run.file >= 0 && run.segno == segno)
-		return;
-	run_close();
-	base = kcompat_relpath(rel->rd_locator, MAIN_FORKNUM);
-	path = segno > 0 ? psprintf("%s.%u", base, segno) : base;
-	run.segno = segno;
-	run.file = PathNameOpenFile(path, O_RDWR | PG_BINARY);
-	if (run.file < 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not open file \"%s\": %m", path)));
-}
-
-/*
- * What lies in shared buffers, or lay there until a moment ago, is nothing to keep another copy of
- * at the expense of everybody else's files; unless there are so few of them that readers who lag a
- * little live from the page cache.
- */
-static bool
-drops_behind(void)
-{
-	static int	suggested = -1;
-
-	if (kguc_drop_behind != KDROP_AUTO)
-		return kguc_drop_behind == KDROP_ON;
-	if (suggested < 0)
-		suggested = (double) NBuffers * BLCKSZ >=
-			(double) sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE) / 8;
-	return suggested != 0;
-}
-
 /*
  * As pg_pwritev(), and as it says of errors.  Where the kernel can (Linux 6.14, most file systems)
  * it begins to write at once and keeps nothing in its page cache: see kafka_pg.drop_behind.
@@ -124,13 +71,13 @@ drops_behind(void)
 static ssize_t
 run_pwritev(const struct iovec *iov, off_t offset)
 {
-	int			fd = FileGetRawDesc(run.file);
+	int			fd = FileGetRawDesc(run.file.file);
 	ssize_t		written;
 
-	if (drops_behind() && run.npages >= DROP_PAGES)
+	if (klog_file_drops_behind() && run.npages >= DROP_PAGES)
 	{
 		written = pwritev2(fd, iov, run.npages, offset, RWF_DONTCACHE);
-		if (written >= 0 || (errno != EOPNOTSUPP && errno != EINVAL && errno != ENOSYS))
+		if (written >= 0 || !klog_file_cannot_drop(errno))
 			return written;
 	}
 	return pg_pwritev(fd, iov, run.npages, offset);
@@ -150,7 +97,10 @@ run_write(Relation rel)
 
 	if (run.npages == 0)
 		return;
-	run_open(rel);
+	if (!klog_file_open(&run.file, rel, run.first, O_RDWR))
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not open file \"%s\": %m", klog_file_path(rel, run.first))));
 	for (int i = 0; i < run.npages; i++)
 	{
 		iov[i].iov_base = BufferGetPage(run.buffer[i]);
@@ -158,7 +108,7 @@ run_write(Relation rel)
 		klog_checksum_page(iov[i].iov_base, run.first + i);
 	}
 	/* its size does not matter: fd.c opens a file again that it had to close */
-	if (FileSize(run.file) >= 0)
+	if (FileSize(run.file.file) >= 0)
 	{
 		pgstat_report_wait_start(WAIT_EVENT_DATA_FILE_WRITE);
 		do
@@ -177,17 +127,17 @@ run_write(Relation rel)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not write blocks %u..%u in file \"%s\": %m", run.first,
-						run.first + run.npages - 1, FilePathName(run.file)),
+						run.first + run.npages - 1, FilePathName(run.file.file)),
 				 full ? errhint("Check free disk space.") : 0));
 	}
 	pgBufferUsage.shared_blks_written += run.npages;
 
-	kcompat_sync_tag(&tag, rel->rd_locator, MAIN_FORKNUM, run.segno);
+	kcompat_sync_tag(&tag, rel->rd_locator, MAIN_FORKNUM, run.file.segno);
 	if (!RegisterSyncRequest(&tag, SYNC_REQUEST, false) &&
-		FileSync(run.file, WAIT_EVENT_DATA_FILE_SYNC) < 0)
+		FileSync(run.file.file, WAIT_EVENT_DATA_FILE_SYNC) < 0)
 		ereport(data_sync_elevel(ERROR),
 				(errcode_for_file_access(),
-				 errmsg("could not fsync file \"%s\": %m", FilePathName(run.file))));
+				 errmsg("could not fsync file \"%s\": %m", FilePathName(run.file.file))));
 	for (int i = 0; i < run.npages; i++)
 	{
 		set_clean(run.buffer[i]);
@@ -211,7 +161,7 @@ klog_writeout(Relation rel, KLogPartition *part)
 	int			n = 0;
 
 	/* an error may have ended the last time, and let go of its locks and pins */
-	run_close();
+	klog_file_close(&run.file);
 	run.npages = 0;
 	run.first = 0;
 
@@ -257,7 +207,7 @@ klog_writeout(Relation rel, KLogPartition *part)
 		run.buffer[run.npages++] = buffer;
 	}
 	run_write(rel);
-	run_close();
+	klog_file_close(&run.file);
 
 	LWLockAcquire(&part->lock, LW_EXCLUSIVE);
 	if (part->segment == segment)

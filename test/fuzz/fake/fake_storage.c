@@ -20,6 +20,7 @@
 #include "catalog/pg_class.h"
 #include "common/relpath.h"
 #include "miscadmin.h"
+#include "storage/buf_internals.h"
 #include "storage/bufmgr.h"
 #include "storage/fd.h"
 #include "storage/smgr.h"
@@ -430,15 +431,20 @@ ReadRecentBuffer(RelFileNode rnode, ForkNumber fork, BlockNumber block, Buffer r
 	return true;
 }
 
-PrefetchBufferResult
-PrefetchBuffer(Relation rel, ForkNumber fork, BlockNumber block)
+uint32
+BufTableHashCode(BufferTag *tag)
 {
-	PrefetchBufferResult result = {InvalidBuffer, true};
-	int			n = relation_number(RelationGetRelid(rel));
+	return tag->blockNum;
+}
 
-	if (block < nblocks[n] && buffers[INDEX_OF(BUFFER_OF(n, block))].hot)
-		result.recent_buffer = BUFFER_OF(n, block);
-	return result;
+int
+BufTableLookup(BufferTag *tag, uint32 hash)
+{
+	int			n = relation_number(tag->rnode.relNode);
+
+	if (tag->blockNum >= nblocks[n] || !buffers[INDEX_OF(BUFFER_OF(n, tag->blockNum))].hot)
+		return -1;
+	return BUFFER_OF(n, tag->blockNum) - 1;
 }
 
 void
@@ -511,6 +517,29 @@ bool
 klog_writeout(Relation rel, KLogPartition *part)
 {
 	return false;
+}
+
+Size
+klog_readin_shmem_size(void)
+{
+	return 0;
+}
+
+void
+klog_readin_shmem_init(void)
+{
+}
+
+void
+klog_readin_attach(int n)
+{
+}
+
+void
+klog_readin(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 page, uint32 npages,
+			uint32 *reading)
+{
+	fake_fail("there is no reader to read");
 }
 
 BlockNumber
