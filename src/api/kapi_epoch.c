@@ -18,7 +18,7 @@
 
 KLogResult
 kapi_epoch_end(Relation rel, KLogPartition *part, int32 epoch, KLogEpochEnd *end,
-			   KColdPage *last)
+			   KColdPages *last)
 {
 	int32		current = kepoch_latest();
 	KLogPosition cold;
@@ -52,7 +52,7 @@ typedef struct EpochWork
 	/* the next partition to look at */
 	int32		topic;
 	int32		partition;
-	KColdPage	cold;			/* of that one */
+	KColdPages	cold;			/* of that one */
 } EpochWork;
 
 static void
@@ -106,7 +106,7 @@ kapi_offset_for_leader_epoch_fail(KRequest *req, int16 error)
 /* One partition that the client may see.  KLOG_BUSY, KLOG_COLD: not now. */
 static KLogResult
 look_up(const KTopic *topic, const KOffsetForLeaderEpochRequestPartition *in,
-		KOffsetForLeaderEpochResponsePartition *out, KColdPage *cold)
+		KOffsetForLeaderEpochResponsePartition *out, KColdPages *cold)
 {
 	bool		busy;
 	bool		failed;
@@ -204,7 +204,7 @@ epoch_step(KRequest *req)
 				default:
 					break;
 			}
-			work->cold = (KColdPage) {0};
+			work->cold = (KColdPages) {0};
 			kapi_wait_progress(req);
 		}
 	}

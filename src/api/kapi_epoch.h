@@ -14,6 +14,6 @@
  * are on their way, which sets this process' latch.
  */
 extern KLogResult kapi_epoch_end(Relation rel, KLogPartition *part, int32 epoch,
-								 KLogEpochEnd *end, KColdPage *last);
+								 KLogEpochEnd *end, KColdPages *last);
 
 #endif							/* KAPI_EPOCH_H */

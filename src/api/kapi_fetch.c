@@ -57,7 +57,7 @@ typedef struct FetchCacheEntry
 	int32		partition;
 	uint32		len;
 	KLogPosition position;
-	KColdPage	cold;
+	KColdPages	cold;
 } FetchCacheEntry;
 
 struct KFetchCache
@@ -107,7 +107,7 @@ cache_entry(KApiConn * conn, Oid relid, int32 partition)
 		entry->partition = partition;
 		entry->len = 0;
 		entry->position = KLOG_NO_POSITION;
-		entry->cold = (KColdPage) {0};
+		entry->cold = (KColdPages) {0};
 	}
 	return entry;
 }
@@ -188,7 +188,7 @@ typedef struct LentRecords
 	Oid			relid;
 	int32		partition;
 	KLogSpan	span;
-	KColdPage	cold;
+	KColdPages	cold;
 
 	/* of one call */
 	struct iovec *iov;
@@ -264,7 +264,7 @@ lend_records(KRequest * req, Relation rel, int32 partition, const KLogRead * r, 
 	lent->span.page = r->begin.page;
 	lent->span.pos = r->begin.pos;
 	lent->span.remaining = r->len;
-	lent->cold = (KColdPage) {0};
+	lent->cold = (KColdPages) {0};
 	slist_push_head(&req->lent, &lent->lent.node);
 	records->data = (const uint8 *) &lent->lent;
 }
@@ -357,6 +357,29 @@ storage_error(KRequest * req)
 {
 	/* Clients of old versions do not know the new code. */
 	return req->version <= 5 ? KERR_NOT_LEADER_OR_FOLLOWER : KERR_KAFKA_STORAGE_ERROR;
+}
+
+/*
+ * Who goes through old records shall find the next ones in memory: READ_AHEAD bytes of them at
+ * least, and twice that at most.  That ends with the first page that is there already.
+ */
+static void
+read_ahead(Relation rel, KLogPartition *part, FetchCacheEntry *entry)
+{
+	KColdPages *asked = &entry->cold;
+	KLogPosition end = asked->position;
+	uint32		npages;
+
+	if (!kapi_was_asked(asked, entry->position))
+		return;
+	end.page += asked->npages;
+	if ((Size) (end.page - entry->position.page) * BLCKSZ > READ_AHEAD)
+		return;
+	npages = klog_page_is_cold(rel, part, end) ?
+		klog_reader_request(rel, part, end, READ_AHEAD, kapi_broker) : 0;
+	asked->npages = npages > 0 ? end.page + npages - entry->position.page : 0;
+	asked->position = entry->position;
+	asked->asked = kapi_now();
 }
 
 /* Reads one partition that exists and may be read; fills in *out. */
@@ -468,6 +491,9 @@ fetch_partition(KRequest * req, const KTopic * topic, const KFetchRequestPartiti
 		return;
 	result = read_records(req, rel, part, in->partition, in->fetch_offset, high, max,
 						  &out->records, &cold);
+
+	if (result == KLOG_OK && cold.page == 0)
+		read_ahead(rel, part, cache_entry(req->conn, topic->relid, in->partition));
 
 	/* What comes next is wanted soon, even if this answer has something to give. */
 	if (cold.page != 0 &&

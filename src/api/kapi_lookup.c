@@ -247,18 +247,24 @@ kapi_partition(Relation rel, int32 partition, bool *failed)
 }
 
 bool
-kapi_ask_reader(Relation rel, KLogPartition *part, KLogPosition cold, Size bytes, KColdPage *last)
+kapi_was_asked(const KColdPages *last, KLogPosition page)
 {
+	return page.segment == last->position.segment && page.page >= last->position.page &&
+		page.page - last->position.page < last->npages;
+}
+
+bool
+kapi_ask_reader(Relation rel, KLogPartition *part, KLogPosition cold, Size bytes, KColdPages *last)
+{
+	uint32		npages;
+
 	if (klog_page_failed(part, cold))
 		return false;
-	if (last->position.segment == cold.segment && last->position.page == cold.page &&
-		kapi_now() - last->asked < KAPI_COLD_AGAIN)
+	if (kapi_was_asked(last, cold) && kapi_now() - last->asked < KAPI_COLD_AGAIN)
 		return true;
-	if (klog_reader_request(rel, part, cold, bytes, kapi_broker))
-	{
-		last->position = cold;
-		last->asked = kapi_now();
-	}
+	npages = klog_reader_request(rel, part, cold, bytes, kapi_broker);
+	if (npages > 0)
+		*last = (KColdPages) {cold, npages, kapi_now()};
 	return true;
 }
 

@@ -52,7 +52,7 @@ typedef struct OffsetWork
 	int32		nparts;
 	int32		next;			/* the next one to look at */
 	KLogSearch	search;			/* in that one */
-	KColdPage	cold;
+	KColdPages	cold;
 } OffsetWork;
 
 static void
@@ -286,7 +286,7 @@ list_offsets_step(KRequest * req)
 		{
 			set_error(part->out, error);
 			work->search = (KLogSearch) {0};
-			work->cold = (KColdPage) {0};
+			work->cold = (KColdPages) {0};
 			continue;
 		}
 		if (partitions >= MAX_PARTITIONS || searches >= MAX_SEARCHES)
@@ -322,7 +322,7 @@ list_offsets_step(KRequest * req)
 				return;
 		}
 		work->search = (KLogSearch) {0};
-		work->cold = (KColdPage) {0};
+		work->cold = (KColdPages) {0};
 		kapi_wait_progress(req);
 	}
 	kapi_answer(req, &work->resp);

@@ -300,12 +300,13 @@ extern void *kapi_items(const KMsgDesc * desc, Size offset, int32 n, const KMsgD
  */
 extern KLogPartition *kapi_partition(Relation rel, int32 partition, bool *failed);
 
-/* The page of a partition that was last asked for, and when; all zero: none. */
-typedef struct KColdPage
+/* The pages of a partition that were last asked for, and when; all zero: none. */
+typedef struct KColdPages
 {
 	KLogPosition position;
+	uint32		npages;
 	int64		asked;
-} KColdPage;
+} KColdPages;
 
 /*
  * So long after that it is asked for again, and whoever waits for it should look again: it may
@@ -313,12 +314,15 @@ typedef struct KColdPage
  */
 #define KAPI_COLD_AGAIN		200 /* ms */
 
+/* Is this page one of them? */
+extern bool kapi_was_asked(const KColdPages *last, KLogPosition page);
+
 /*
  * Has pages brought in from this one on, unless that was asked for a moment ago.  False: it cannot
  * be read.
  */
 extern bool kapi_ask_reader(Relation rel, KLogPartition *part, KLogPosition cold, Size bytes,
-							KColdPage *last);
+							KColdPages *last);
 
 /* The address that this connection's clients are to use for this node. */
 extern void kapi_endpoint(KApiConn *conn, KStr * host, int32 *port);
