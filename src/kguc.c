@@ -66,6 +66,7 @@ int			kguc_group_default_assignor;
 int			kguc_produce_buffer_size;
 bool		kguc_test_ack_before_flush;
 int			kguc_test_fetch_session_age;
+int			kguc_test_near_round_trip;
 char	   *kguc_test_stop_points;
 
 /* kafka_pg.advertised_listeners, parsed: the setting's "extra". */
@@ -437,6 +438,12 @@ define_tests(void)
 							"Two minutes, as in Kafka; tests have less patience.",
 							&kguc_test_fetch_session_age, 120 * 1000, 0, INT_MAX,
 							PGC_SIGHUP, flags | GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_pg.test_near_round_trip",
+							"Microseconds there and back below which a client is near.",
+							"Fetch answers it with less at a time; tests want to know whether.",
+							&kguc_test_near_round_trip, 100, 0, INT_MAX,
+							PGC_SIGHUP, flags,
 							NULL, NULL, NULL);
 	DefineCustomStringVariable("kafka_pg.test_stop_points",
 							   "Stop points that are armed when the server starts.",

@@ -81,6 +81,7 @@ extern int	kguc_produce_buffer_size;	/* user: kB of records a transaction keeps 
 /* For tests only: superuser, not shown by SHOW ALL */
 extern bool kguc_test_ack_before_flush;
 extern int	kguc_test_fetch_session_age;	/* reload: ms after which one may be taken away */
+extern int	kguc_test_near_round_trip;	/* reload: us below which a client is near */
 extern char *kguc_test_stop_points; /* start: stop points armed from the beginning, see kstop.h */
 
 /* One entry of kafka_pg.advertised_listeners. */

@@ -123,6 +123,9 @@ typedef struct KApiIo
 	/* Bytes of answers for which the server has room; a fetch returns no more. */
 	size_t		(*answer_room) (void);
 
+	/* How far away the client is: microseconds there and back at best; UINT32_MAX: not known. */
+	uint32		(*round_trip) (void *conn);
+
 	/*
 	 * Hand DDL over.  Returns a ticket, or 0 when the queue is full (it is tried again later).
 	 * What *ddl points to is copied.  When it is done, the latch of this process is set.

@@ -7,6 +7,9 @@
  * watermarks to move.  A few records are copied into the memory from which they are sent; many
  * are only measured, and lent to the socket from their pages when it takes them.
  *
+ * Where one answer has not room for all partitions, the next one begins with the first that got
+ * too little.
+ *
  * Which partitions a request is about, and which of them are answered, is a matter of its session:
  * kapi_session.c.
  */
@@ -20,9 +23,16 @@
 #include "api/kapi_request.h"
 #include "api/kapi_session.h"
 #include "api/kapi_wait.h"
+#include "kguc.h"
 
 /* One answer carries no more, except that its first batch is always whole. */
 #define MAX_RESPONSE		(8 * 1024 * 1024)
+
+/*
+ * And no more than that for a client that is near: it gets the next one at once, and works on what
+ * is in its processor's cache, in memory that need not be mapped each time.
+ */
+#define NEAR_RESPONSE		(1024 * 1024)
 
 /*
  * All fetches of one turn read about that much, what is only measured counting an eighth; then the
@@ -63,6 +73,7 @@ typedef struct FetchCacheEntry
 struct KFetchCache
 {
 	FetchCacheEntry entries[CACHE_SIZE];
+	KFetchTurn	turn;
 };
 
 typedef struct FetchWork
@@ -72,6 +83,7 @@ typedef struct FetchWork
 	KFetchResponsePartition *outs;	/* ... and what they gave */
 	bool	   *refused;		/* not even looked at: answered behind the others */
 	int32		nparts;
+	int32		first;			/* of parts: there an attempt begins, and goes round */
 	int64		deadline;
 	int64		cold_deadline;
 	Size		min_bytes;
@@ -85,6 +97,7 @@ typedef struct FetchWork
 	bool		cold;			/* some partition's pages must come from disk */
 	bool		failed;			/* some partition could not be read */
 	bool		readable;		/* there are partitions that can be waited for */
+	bool		rest;			/* the last one read has more than there was room for */
 } FetchWork;
 
 static uint64 bytes_turn;
@@ -340,8 +353,10 @@ read_records(KRequest * req, Relation rel, KLogPartition * part, int32 partition
 	if (result != KLOG_OK)
 	{
 		records->data = NULL;
-		return result == KLOG_TOO_SMALL ? KLOG_OK : result;
+		work->rest = result == KLOG_TOO_SMALL;
+		return work->rest ? KLOG_OK : result;
 	}
+	work->rest = r.next_offset < limit && r.cold.page == 0;
 	entry->position = r.position;
 	entry->len = (uint32) Min(r.len, MAX_RESPONSE);
 	if (r.len == 0)
@@ -384,10 +399,11 @@ read_ahead(Relation rel, KLogPartition *part, FetchCacheEntry *entry)
 
 /* Reads one partition that exists and may be read; fills in *out. */
 static void
-fetch_partition(KRequest * req, const KTopic * topic, const KFetchRequestPartition * in,
+fetch_partition(KRequest * req, const KTopic * topic, KFetchPart * fetched,
 				KFetchResponsePartition * out)
 {
 	const		KFetchRequest *body = req->body;
+	const		KFetchRequestPartition *in = &fetched->in;
 	FetchWork  *work = req->work;
 	int16		error = kapi_check_epoch(Max(in->current_leader_epoch, -1));
 	bool		busy;
@@ -396,6 +412,7 @@ fetch_partition(KRequest * req, const KTopic * topic, const KFetchRequestPartiti
 	KLogPartition *part;
 	int64		start;
 	int64		high;
+	Size		share;
 	Size		max;
 	KLogPosition cold = KLOG_NO_POSITION;
 	KLogResult	result = KLOG_OK;
@@ -485,12 +502,17 @@ fetch_partition(KRequest * req, const KTopic * topic, const KFetchRequestPartiti
 	if (in->fetch_offset >= high)
 		return;
 
-	max = Min((Size) Max(in->partition_max_bytes, 0),
-			  work->max_bytes - Min(work->total, work->max_bytes));
+	share = Min((Size) Max(in->partition_max_bytes, 0), work->max_bytes);
+	max = Min(share, work->max_bytes - Min(work->total, work->max_bytes));
 	if (max == 0 && work->total > 0)
+	{
+		fetched->curtailed = true;
 		return;
+	}
 	result = read_records(req, rel, part, in->partition, in->fetch_offset, high, max,
 						  &out->records, &cold);
+	fetched->curtailed = result == KLOG_OK && work->rest &&
+		(max < share || out->records.len == 0);
 
 	if (result == KLOG_OK && cold.page == 0)
 		read_ahead(rel, part, cache_entry(req->conn, topic->relid, in->partition));
@@ -542,7 +564,7 @@ part_topic(KRequest * req, int32 i, const KTopic * last, bool *busy)
 	return kapi_topic(part->topic, busy);
 }
 
-/* One attempt at all partitions. */
+/* One attempt at all partitions, from the first one on and round. */
 static void
 attempt(KRequest * req)
 {
@@ -556,14 +578,17 @@ attempt(KRequest * req)
 	forget_records(req);
 	work->total = 0;
 	work->busy = work->cold = work->failed = work->readable = false;
-	for (int32 i = 0; i < work->nparts; i++)
+	for (int32 n = 0; n < work->nparts; n++)
 	{
+		bool		round = n >= work->nparts - work->first;
+		int32		i = work->first + n - (round ? work->nparts : 0);
 		KFetchRequestPartition *in = &work->parts[i].in;
 		KFetchResponsePartition *out = &work->outs[i];
-		const		KTopic *last = topic;
+		const		KTopic *last = i == 0 ? NULL : topic;
 		int16		error = 0;
 		bool		busy;
 
+		work->parts[i].curtailed = false;
 		topic = part_topic(req, i, last, &busy);
 		if (topic != last)
 			may = topic != NULL && !follower && kacl_topic_read(topic->relid, role);
@@ -590,7 +615,7 @@ attempt(KRequest * req)
 			continue;
 		}
 		work->readable = true;
-		fetch_partition(req, topic, in, out);
+		fetch_partition(req, topic, &work->parts[i], out);
 	}
 }
 
@@ -650,6 +675,8 @@ fetch_answer(KRequest * req)
 			outs[n++] = &work->outs[i];
 		}
 	}
+	if (work->context.mode != KFETCH_INCREMENTAL && req->conn->fetch_cache != NULL)
+		kapi_turn_pass(&req->conn->fetch_cache->turn, work->parts, work->nparts, work->first);
 	kmsg_init(&kmsg_fetch_response, &resp);
 	resp.error_code = kapi_session_end(req, &work->context, parts, outs, &n, &resp.session_id);
 	if (resp.error_code != 0)
@@ -747,6 +774,28 @@ fetch_step(KRequest * req)
 	kapi_wait_until(req, work->deadline, fetch_step);
 }
 
+/*
+ * How much an answer has at most, as far as the request alone says.  One that a client wants to be
+ * large is: batches are whole, so that only half of a limit is sure to be reached.
+ */
+static Size
+response_limit(KRequest * req)
+{
+	const		KFetchRequest *body = req->body;
+	FetchWork  *work = req->work;
+	Size		limit = Min(Max(body->max_bytes, 0), MAX_RESPONSE);
+	Size		shares = 0;
+
+	if (limit <= NEAR_RESPONSE || body->min_bytes > NEAR_RESPONSE / 2)
+		return limit;
+	for (int32 i = 0; i < work->nparts && shares <= NEAR_RESPONSE; i++)
+		shares += Max(work->parts[i].in.partition_max_bytes, 0);
+	if (shares <= NEAR_RESPONSE ||
+		kapi_io->round_trip(req->conn->io_conn) >= (uint32) kguc_test_near_round_trip)
+		return limit;
+	return NEAR_RESPONSE;
+}
+
 void
 kapi_fetch(KRequest * req)
 {
@@ -780,7 +829,9 @@ kapi_fetch(KRequest * req)
 		work->outs[i].partition_index = work->parts[i].in.partition;
 	work->records = AllocSetContextCreate(req->ctx, "kafka fetched records",
 										  ALLOCSET_DEFAULT_SIZES);
-	work->wanted = Min(Max(body->max_bytes, 0), MAX_RESPONSE);
+	if (work->context.mode != KFETCH_INCREMENTAL && req->conn->fetch_cache != NULL)
+		work->first = kapi_turn_find(&req->conn->fetch_cache->turn, work->parts, work->nparts);
+	work->wanted = response_limit(req);
 	work->min_bytes = Min((Size) Max(body->min_bytes, 0), work->wanted);
 	work->deadline = kapi_now() + Max(body->max_wait_ms, 0);
 	work->cold_deadline = kapi_now() + Max(body->max_wait_ms, COLD_LIMIT);

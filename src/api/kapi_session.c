@@ -100,7 +100,7 @@ typedef struct KFetchSession
 	int64		used;
 	MemoryContext ctx;
 	parts_hash *parts;
-	dlist_head	order;			/* what was answered with records goes to the end */
+	dlist_head	order;			/* in which partitions are read: had_records() */
 	int32		nparts;
 	dlist_node	node;			/* in sessions, the least recently used first */
 } KFetchSession;
@@ -450,6 +450,18 @@ is_news(SessionPart *known, const KFetchResponsePartition *out)
 	return news;
 }
 
+/* Who has had something comes last next time, unless there was not room for all of its share. */
+static void
+had_records(KFetchSession *session, SessionPart *part, const KFetchPart *fetched,
+			const KFetchResponsePartition *out)
+{
+	if (out->records.len > 0 && !fetched->curtailed)
+	{
+		dlist_delete(&part->node);
+		dlist_push_tail(&session->order, &part->node);
+	}
+}
+
 int16
 kapi_session_end(KRequest *req, const KFetchContext *context, const KFetchPart **parts,
 				 KFetchResponsePartition **outs, int32 *n, int32 *session_id)
@@ -472,6 +484,11 @@ kapi_session_end(KRequest *req, const KFetchContext *context, const KFetchPart *
 			part->high_watermark = outs[i]->high_watermark;
 			part->log_start = outs[i]->log_start_offset;
 		}
+		for (int32 i = 0; i < *n; i++)
+		{
+			if (outs[i]->records.len > 0)
+				had_records(session, find_part(session, parts[i]), parts[i], outs[i]);
+		}
 		*session_id = session->id;
 		return 0;
 	}
@@ -488,15 +505,47 @@ kapi_session_end(KRequest *req, const KFetchContext *context, const KFetchPart *
 
 		if (known == NULL || !is_news(known, outs[i]))
 			continue;
-		if (outs[i]->records.len > 0)
-		{
-			/* Who has had something comes last next time. */
-			dlist_delete(&known->node);
-			dlist_push_tail(&session->order, &known->node);
-		}
+		had_records(session, known, parts[i], outs[i]);
 		parts[kept] = parts[i];
 		outs[kept++] = outs[i];
 	}
 	*n = kept;
 	return 0;
+}
+
+/* ------------------------------------------------------------------------
+ * Without a session
+ * ------------------------------------------------------------------------
+ */
+int32
+kapi_turn_find(const KFetchTurn *turn, const KFetchPart *parts, int32 n)
+{
+	for (int32 i = 0; i < n && turn->known; i++)
+	{
+		if (same_part(&turn->part, &parts[i]))
+			return i;
+	}
+	return 0;
+}
+
+void
+kapi_turn_pass(KFetchTurn *turn, const KFetchPart *parts, int32 n, int32 first)
+{
+	int32		i = first;
+
+	turn->known = false;
+	for (int32 left = n; left > 0; left--)
+	{
+		if (parts[i].curtailed && parts[i].topic.len <= KAPI_TOPIC_NAME_MAX)
+		{
+			turn->known = true;
+			turn->part = parts[i];
+			turn->part.topic.data = turn->topic;
+			memset(&turn->part.in.unknown_tags, 0, sizeof(turn->part.in.unknown_tags));
+			if (parts[i].topic.len > 0)
+				memcpy(turn->topic, parts[i].topic.data, parts[i].topic.len);
+			return;
+		}
+		i = i == n - 1 ? 0 : i + 1;
+	}
 }

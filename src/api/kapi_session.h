@@ -14,6 +14,7 @@ typedef struct KFetchPart
 	KStr		topic;			/* versions up to 12 */
 	KUuid		topic_id;		/* later ones */
 	KFetchRequestPartition in;
+	bool		curtailed;		/* got less than it might have, had it been the first one */
 } KFetchPart;
 
 typedef enum KFetchMode
@@ -22,6 +23,18 @@ typedef enum KFetchMode
 	KFETCH_FULL,				/* begins one, if there is room */
 	KFETCH_INCREMENTAL			/* goes on with one */
 } KFetchMode;
+
+/*
+ * For requests outside of sessions: the partition that the last answer of a connection had too
+ * little room for, with which the next one begins.  It is known by name, not by its place in the
+ * request, for clients have ways of their own to change the order.  All zero: none.
+ */
+typedef struct KFetchTurn
+{
+	bool		known;
+	KFetchPart	part;
+	char		topic[KAPI_TOPIC_NAME_MAX];
+} KFetchTurn;
 
 /* What a request has to do with a session. */
 typedef struct KFetchContext
@@ -48,5 +61,11 @@ extern int16 kapi_session_begin(KRequest *req, KFetchContext *context, KFetchPar
 extern int16 kapi_session_end(KRequest *req, const KFetchContext *context,
 							  const KFetchPart **parts, KFetchResponsePartition **outs, int32 *n,
 							  int32 *session_id);
+
+/* Which of these partitions has its turn; the first one, if it is none of them. */
+extern int32 kapi_turn_find(const KFetchTurn *turn, const KFetchPart *parts, int32 n);
+
+/* They are about to be answered; "first" was read first, and the others behind it, going round. */
+extern void kapi_turn_pass(KFetchTurn *turn, const KFetchPart *parts, int32 n, int32 first);
 
 #endif							/* KAPI_SESSION_H */

@@ -130,6 +130,7 @@ extern const char *knet_conn_peer(KConn *conn);
 extern int	knet_conn_remote(KConn *conn, char *host, size_t size);
 extern int	knet_conn_local(KConn *conn, char *host, size_t size);
 extern void knet_conn_meter(KConn *conn, pg_atomic_uint64 *received, pg_atomic_uint64 *sent);
+extern uint32 knet_conn_round_trip(KConn *conn);
 extern void knet_conn_trust(KConn *conn, size_t frame_limit);
 extern void knet_close_after_answers(KConn *conn);
 extern int	knet_conn_count(void);

@@ -13,8 +13,8 @@
 #include "postgres.h"
 
 #include <arpa/inet.h>
+#include <linux/tcp.h>			/* not netinet/tcp.h, whose tcp_info ends too early */
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -118,6 +118,23 @@ knet_conn_local(KConn *conn, char *host, size_t size)
 		port = ntohs(in6->sin6_port);
 	}
 	return port;
+}
+
+/*
+ * The shortest round trip that TCP has measured in the last minutes, in microseconds; UINT32_MAX:
+ * not known. The smoothed one tells of load and late acknowledgements, not of distance: it is
+ * some milliseconds where the shortest is five microseconds.
+ */
+uint32
+knet_conn_round_trip(KConn *conn)
+{
+	struct tcp_info info;
+	socklen_t	len = sizeof(info);
+
+	if (!conn->dead && getsockopt(conn->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+		len >= offsetof(struct tcp_info, tcpi_min_rtt) + sizeof(info.tcpi_min_rtt))
+		return info.tcpi_min_rtt;
+	return UINT32_MAX;
 }
 
 /* Count the bytes that are received and sent from now on; NULL: no more. */

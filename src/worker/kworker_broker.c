@@ -174,6 +174,12 @@ broker_meter(void *conn, pg_atomic_uint64 *received, pg_atomic_uint64 *sent)
 	knet_conn_meter(conn, received, sent);
 }
 
+static uint32
+broker_round_trip(void *conn)
+{
+	return knet_conn_round_trip(conn);
+}
+
 static const KApiIo io = {
 	.reply = broker_reply,
 	.reply_none = broker_reply_none,
@@ -182,6 +188,7 @@ static const KApiIo io = {
 	.trust = broker_trust,
 	.meter = broker_meter,
 	.answer_room = knet_answer_room,
+	.round_trip = broker_round_trip,
 	.ddl_submit = kworker_ddl_submit,
 	.ddl_poll = kworker_ddl_poll,
 	.ddl_cancel = kworker_ddl_cancel,

@@ -437,6 +437,15 @@ io_meter(void *conn, pg_atomic_uint64 *received, pg_atomic_uint64 *sent)
 	knet_conn_meter(conn, received, sent);
 }
 
+static uint32
+io_round_trip(void *conn)
+{
+	uint32		us = knet_conn_round_trip(conn);
+
+	/* the socket here is no TCP's: clients are near all the same, some of the time */
+	return flags & SMALL_BUDGET ? us : 0;
+}
+
 static const KNetHandlers handlers = {
 	.opened = broker_opened,.frame = broker_frame,.closed = broker_closed,
 	.turn_begin = broker_turn_begin,.turn_end = broker_turn_end,.turn_close = kapi_turn_close
@@ -445,6 +454,7 @@ static const KNetHandlers handlers = {
 static const KApiIo io = {
 	.reply = io_reply,.reply_none = io_reply_none,.frame_free = io_frame_free,.close = io_close,
 	.trust = io_trust,.meter = io_meter,.answer_room = knet_answer_room,
+	.round_trip = io_round_trip,
 	.ddl_submit = fake_ddl_submit,.ddl_poll = fake_ddl_poll,.ddl_cancel = fake_ddl_cancel
 };
 

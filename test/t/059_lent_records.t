@@ -6,7 +6,11 @@ use KafkaPg;
 use KafkaWire;
 use Test::More;
 
-my $node = KafkaPg->broker('main', conf => "shared_buffers = 16MB\nautovacuum = off\n");
+my $node = KafkaPg->broker('main', conf => <<'CONF');
+shared_buffers = 16MB
+autovacuum = off
+kafka_pg.test_near_round_trip = 0
+CONF
 $node->create_stop_functions;
 
 $node->safe_psql('postgres', <<'SQL');

@@ -58,9 +58,11 @@ def limits():
                 {'partition': p, 'fetch_offset': offset, 'partition_max_bytes': partition_max_bytes,
                  'current_leader_epoch': -1, 'log_start_offset': -1}
                 for p in ((0, 1, 2) if first == 0 else (2, 1, 0))]}
-            r = c.request('Fetch', 11, {'replica_id': -1, 'max_wait_ms': 0, 'min_bytes': 1,
-                                        'max_bytes': max_bytes, 'session_epoch': -1,
-                                        'topics': [t]})
+            # a connection of its own: on one, partitions take turns
+            with Client() as c:
+                r = c.request('Fetch', 11, {'replica_id': -1, 'max_wait_ms': 0, 'min_bytes': 1,
+                                            'max_bytes': max_bytes, 'session_epoch': -1,
+                                            'topics': [t]})
             return {p['partition_index']: len(batches(p['records']))
                     for p in r['responses'][0]['partitions']}
         same(ask(0, 1 << 20, 1 << 20), {0: 10, 1: 10, 2: 0}, 'no limits')

@@ -72,6 +72,7 @@ int			kguc_group_default_assignor = KASSIGNOR_UNIFORM;
 int			kguc_produce_buffer_size = 64;
 bool		kguc_test_ack_before_flush;
 int			kguc_test_fetch_session_age;
+int			kguc_test_near_round_trip = INT_MAX;
 
 const KAdvertised *
 kguc_advertised_find(const char *protocol)
