@@ -10,8 +10,9 @@
  *
  * floor DIRECTORY cold
  *
- * Prints what it costs to send what is in no memory: through buffers with checked pages, and
- * straight from a file, as Kafka does; how fast one process does it, and the server's CPU.
+ * Prints what it costs to send what is in no memory: through buffers with checked pages, page by
+ * page and past the page cache, and straight from a file, as Kafka does; how fast one process does
+ * it, and the server's CPU.
  *
  * floor DIRECTORY answers
  *
@@ -53,6 +54,7 @@
 #define WAL_SEGMENT		(16 * 1024 * 1024)
 #define WAL_SEGMENTS	16
 #define RUN_PAGES		32
+#define DIRECT_PAGES	64
 
 /* as in the cell commit-64 */
 #define CLIENTS			64
@@ -465,6 +467,24 @@ swallow(const struct sockaddr_in *address)
 	_exit(0);
 }
 
+static void
+check_page(char *page, off_t block)
+{
+	if (pg_checksum_page(page, block) != ((PageHeader) page)->pd_checksum)
+		die("checksum");
+}
+
+static void
+send_buffer(int fd, const char *buffer)
+{
+	for (ssize_t n, sent = 0; sent < BATCH; sent += n)
+	{
+		n = send(fd, buffer + sent, BATCH - sent, 0);
+		if (n <= 0)
+			die("send");
+	}
+}
+
 /* A megabyte at that place of the file. */
 static void
 send_through_buffers(int fd, int file, off_t at)
@@ -475,16 +495,31 @@ send_through_buffers(int fd, int file, off_t at)
 	{
 		char	   *page = buffer + i * BLCKSZ;
 
-		if (pread(file, page, BLCKSZ, at + i * BLCKSZ) != BLCKSZ ||
-			pg_checksum_page(page, at / BLCKSZ + i) != ((PageHeader) page)->pd_checksum)
+		if (pread(file, page, BLCKSZ, at + i * BLCKSZ) != BLCKSZ)
 			die("pread");
+		check_page(page, at / BLCKSZ + i);
 	}
-	for (ssize_t n, sent = 0; sent < BATCH; sent += n)
+	send_buffer(fd, buffer);
+}
+
+/* As src/log/klog_readin.c: file is opened with O_DIRECT. */
+static void
+send_past_cache(int fd, int file, off_t at)
+{
+	char	   *read_to = memory;
+	char	   *buffer = memory + BATCH + at % (MEMORY - BATCH);
+
+	for (int i = 0; i < BATCH; i += DIRECT_PAGES * BLCKSZ)
 	{
-		n = send(fd, buffer + sent, BATCH - sent, 0);
-		if (n <= 0)
-			die("send");
+		if (pread(file, read_to, DIRECT_PAGES * BLCKSZ, at + i) != DIRECT_PAGES * BLCKSZ)
+			die("pread");
+		for (int k = 0; k < DIRECT_PAGES * BLCKSZ; k += BLCKSZ)
+		{
+			check_page(read_to + k, (at + i + k) / BLCKSZ);
+			memcpy(buffer + i + k, read_to + k, BLCKSZ);
+		}
 	}
+	send_buffer(fd, buffer);
 }
 
 static void
@@ -528,7 +563,13 @@ static void
 cold_compare(void)
 {
 	int			file = open_file("cold", 0);
+	char		again[32];
+	int			direct;
 
+	snprintf(again, sizeof(again), "/proc/self/fd/%d", file);
+	direct = open(again, O_RDONLY | O_DIRECT);
+	if (direct < 0)
+		die("open");
 	records = 1024 * 1024;
 	for (off_t block = 0; block < records * VALUE_SIZE / BLCKSZ; block++)
 	{
@@ -543,6 +584,7 @@ cold_compare(void)
 	for (int round = 0; round < 3; round++)
 	{
 		cold("pages through buffers, checked", file, send_through_buffers);
+		cold("pages past the page cache, checked", direct, send_past_cache);
 		cold("a file, sendfile", file, send_file);
 	}
 }
