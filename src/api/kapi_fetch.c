@@ -16,6 +16,7 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
@@ -376,22 +377,28 @@ storage_error(KRequest * req)
 
 /*
  * Who goes through old records shall find the next ones in memory: READ_AHEAD bytes of them at
- * least, and twice that at most.  That ends with the first page that is there already.
+ * least, and twice that at most; less where many such would not find room.  That ends with the
+ * first page that is there already, or is not there at all.
  */
 static void
 read_ahead(Relation rel, KLogPartition *part, FetchCacheEntry *entry)
 {
 	KColdPages *asked = &entry->cold;
 	KLogPosition end = asked->position;
-	uint32		npages;
+	Size		ahead = Min(READ_AHEAD, (Size) NBuffers / 64 * BLCKSZ);
+	uint32		npages = 0;
 
 	if (!kapi_was_asked(asked, entry->position))
 		return;
 	end.page += asked->npages;
-	if ((Size) (end.page - entry->position.page) * BLCKSZ > READ_AHEAD)
+	if ((Size) (end.page - entry->position.page) * BLCKSZ > ahead)
 		return;
-	npages = klog_page_is_cold(rel, part, end) ?
-		klog_reader_request(rel, part, end, READ_AHEAD, kapi_broker) : 0;
+	if (klog_page_is_cold(rel, part, end))
+	{
+		npages = klog_reader_request(rel, part, end, ahead, kapi_broker);
+		if (npages == 0)
+			return;
+	}
 	asked->npages = npages > 0 ? end.page + npages - entry->position.page : 0;
 	asked->position = entry->position;
 	asked->asked = kapi_now();

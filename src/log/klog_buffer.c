@@ -100,7 +100,7 @@ klog_buffer_get_data(Relation rel, BlockNumber block, const KLogSegment *seg, ui
 	return buffer;
 }
 
-/* Is the block in shared buffers?  If so, it will be there for some time. */
+/* Is the block in shared buffers?  If so, it most likely will be in a moment. */
 bool
 klog_buffer_is_hot(Relation rel, BlockNumber block, KLogPosition *cold)
 {

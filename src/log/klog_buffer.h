@@ -78,11 +78,12 @@ extern Size klog_readin_shmem_size(void);
 extern void klog_readin_shmem_init(void);
 extern void klog_readin_attach(int n);
 /*
- * Brings pages of a segment into shared buffers.  *reading is at any time the page that is being
- * read.  ERROR: it cannot be read.
+ * Brings pages of a segment into shared buffers, from page to at most last.  final: pages before it
+ * have had all their bytes appended, so that only RESOLVE may change them.  *reading is at any time
+ * the page that is being read.  ERROR: it cannot be read.
  */
 extern void klog_readin(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 page,
-						uint32 npages, uint32 *reading);
+						uint32 last, uint32 final, uint32 *reading);
 
 /* klog_segment.c */
 /*
@@ -142,6 +143,11 @@ typedef struct KLogEnd
 } KLogEnd;
 
 extern KLogEnd klog_end(KLogPartition *part);
+/*
+ * Last page with data of a segment, 0 when it has none or lies behind the end, which must have been
+ * looked at before the segment.
+ */
+extern uint32 klog_segment_last(const KLogSegment *seg, const KLogEnd *end);
 /*
  * All data pages from the one on which the batch that holds offset (or the first one after it)
  * starts, to the end. False: a page was not there.

@@ -26,9 +26,8 @@ klog_end(KLogPartition *part)
 	return end;
 }
 
-/* Last page with data of a segment, 0 when it has none or lies behind the end. */
-static uint32
-last_page_of(const KLogSegment *seg, const KLogEnd *end)
+uint32
+klog_segment_last(const KLogSegment *seg, const KLogEnd *end)
 {
 	if (seg->entry.segment == end->segment)
 		return end->page;
@@ -88,7 +87,7 @@ klog_locate(Relation rel, KLogPartition *part, const KLogEnd *end, int64 offset,
 	/* offsets may have gaps: the batch after offset may be in a later segment */
 	for (;;)
 	{
-		uint32		last = last_page_of(seg, end);
+		uint32		last = klog_segment_last(seg, end);
 
 		if (last == 0)
 		{
@@ -183,7 +182,7 @@ klog_walk_pages(Relation rel, KLogPartition *part, const KLogEnd *end, int64 fro
 	pageno = begin.page;
 	for (;;)
 	{
-		uint32		last = last_page_of(&seg, end);
+		uint32		last = klog_segment_last(&seg, end);
 
 		for (; pageno <= last; pageno++)
 		{
@@ -409,7 +408,7 @@ klog_find_timestamp(Relation rel, KLogPartition *part, int64 timestamp, int64 li
 		return found;
 	for (;;)
 	{
-		uint32		last = last_page_of(&seg, &end);
+		uint32		last = klog_segment_last(&seg, &end);
 		int64		offset = last == 0 ? -1 :
 			first_offset_by_time(rel, part, &seg, last, timestamp, cold);
 

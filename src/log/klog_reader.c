@@ -93,12 +93,15 @@ klog_reader_request(Relation rel, KLogPartition *part, KLogPosition position, Si
 bool
 klog_page_is_cold(Relation rel, KLogPartition *part, KLogPosition position)
 {
+	KLogEnd		end = klog_end(part);
 	KLogPosition cold = KLOG_NO_POSITION;
 	KLogSegment seg;
 	BlockNumber block;
 
 	if (klog_segment_by_number(rel, part, position.segment, &seg, &cold) != KLOG_OK)
 		return klog_is_cold(&cold);
+	if (position.page > klog_segment_last(&seg, &end))
+		return false;
 	block = klog_segment_block(rel, part, &seg, position.page, &cold);
 	if (block != InvalidBlockNumber)
 		(void) klog_buffer_is_hot(rel, block, &cold);
@@ -211,7 +214,9 @@ static uint32 reading;
 static void
 read_pages(Relation rel, KLogPartition *part, const KLogReaderRequest *request)
 {
+	KLogEnd		end = klog_end(part);
 	KLogSegment seg;
+	uint32		last;
 
 	if (request->page == KLOG_BLOCK_PAGE)
 	{
@@ -221,7 +226,10 @@ read_pages(Relation rel, KLogPartition *part, const KLogReaderRequest *request)
 	}
 	if (klog_segment_by_number(rel, part, request->segment, &seg, NULL) != KLOG_OK)
 		return;
-	klog_readin(rel, part, &seg, request->page, request->npages, &reading);
+	last = klog_segment_last(&seg, &end);
+	klog_readin(rel, part, &seg, request->page,
+				Min(last, request->page + request->npages - 1),
+				request->segment < end.segment ? last + 1 : last, &reading);
 }
 
 void

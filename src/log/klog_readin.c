@@ -5,19 +5,21 @@
  * The server reads a buffer at a time (ReadBuffer), and through the kernel's page cache.  Consumers
  * of old records were kept waiting by both: by the calls, and by the memory that the page cache
  * needs, which on a virtual machine may have to be made first.  So neighbours are read together
- * here, past the page cache where kafka_pg.drop_behind keeps topics out of it, into memory of the
- * reader's own, and are copied from there.
+ * here, past the page cache where kafka_pg.drop_behind keeps topics out of it, into memory that
+ * each reader has for that, and are copied from there.
  *
  * A copy is as good as the page only if nobody changes that page between the one and the other.
- * Whoever holds no lock on it meanwhile must know that nobody will:
+ * This is why nobody does:
  *
- * 1. it lies before the last page of its partition: nothing is appended to it;
- * 2. every batch that starts on it is settled for good: RESOLVE does not come back to it;
- * 3. after these two were found out, it was in no shared buffer: all that was ever done to it is
- *    in the file.
+ * 1. The page lies before the last one of its partition, so nothing is appended to it any more.
+ * 2. When that was known, it was in no shared buffer.  So all that was ever done to it is in the
+ *    file, and RESOLVE alone may still come to it.
+ * 3. What was read lists no batch, by its tag at one end and by its header at the other: RESOLVE
+ *    has nothing to do there.  If it was just there, and the page was written while it was read,
+ *    both ends have what it made of them, and between them it changes nothing that counts.
  *
- * Then the file is read, and RBM_ZERO_AND_LOCK gives a buffer, locked.  If it is a new one it is
- * filled; one that somebody else has filled meanwhile is the same page.
+ * Then RBM_ZERO_AND_LOCK gives a buffer, locked.  If it is a new one it is filled; one that
+ * somebody else has filled meanwhile is the same page.
  *
  * Everything else, and what looks wrong in any way, is left to the server, with its messages.  When
  * segments are freed one day, 4. must be that the page, once it is locked, is still its segment's.
@@ -55,6 +57,7 @@ typedef struct Run
 	uint32		page;			/* of the log's segment: the first one's number */
 	bool		wanted[RUN_PAGES];	/* is in no shared buffer */
 	KLogFile	file;
+	bool		direct;			/* that was opened to go past the page cache */
 	char	   *memory;			/* RUN_BYTES */
 } Run;
 
@@ -105,10 +108,14 @@ read_one(Relation rel, BlockNumber block)
 static bool
 run_open(Relation rel)
 {
-	if (past_cache == YES && klog_file_drops_behind() &&
-		klog_file_open(&run.file, rel, run.first, O_RDONLY | OPEN_DIRECT))
-		return true;
-	return klog_file_open(&run.file, rel, run.first, O_RDONLY);
+	bool		direct = past_cache == YES && klog_file_drops_behind();
+
+	/* it was opened before that was known, or is another segment's */
+	if (direct && !run.direct)
+		klog_file_close(&run.file);
+	run.direct = direct &&
+		klog_file_open(&run.file, rel, run.first, O_RDONLY | OPEN_DIRECT);
+	return run.direct || klog_file_open(&run.file, rel, run.first, O_RDONLY);
 }
 
 /* Reads the file into the run's memory.  False: not all of it, for whatever reason. */
@@ -125,7 +132,7 @@ run_read(void)
 		return false;
 	fd = FileGetRawDesc(run.file.file);
 	pgstat_report_wait_start(WAIT_EVENT_DATA_FILE_READ);
-	if (past_cache == UNKNOWN && klog_file_drops_behind())
+	if (!run.direct && past_cache != NO && klog_file_drops_behind())
 	{
 		got = preadv2(fd, &iov, 1, offset, RWF_DONTCACHE);
 		if (got >= 0 || klog_file_cannot_drop(errno))
@@ -148,25 +155,23 @@ fill(Relation rel, BlockNumber block, Page from)
 	UnlockReleaseBuffer(buffer);
 }
 
-/* Was page i of the run read as what it must be? */
+/* Was page i of the run read as what it must be, and stays? */
 static bool
-is_sound(const KLogPartition *part, uint32 segment, int i)
+is_final(const KLogPartition *part, uint32 segment, int i)
 {
 	Page		page = run.memory + (Size) i * BLCKSZ;
 
 	return klog_checksum_is_right(page, run.first + i) &&
-		klog_page_is(page, KLOG_PAGE_DATA, part->partition, segment, run.page + i);
+		klog_page_is(page, KLOG_PAGE_DATA, part->partition, segment, run.page + i) &&
+		KLogPageGetTag(page)->nlisted == 0 && ((PageHeader) page)->pd_upper == KLOG_DATA_END;
 }
 
-/*
- * Brings in what is wanted of the run.  settled: every batch below that offset is settled for good.
- * ERROR: a page cannot be read.
- */
+/* Brings in what is wanted of the run.  ERROR: a page cannot be read. */
 static void
-run_end(Relation rel, KLogPartition *part, uint32 segment, int64 settled, uint32 *reading)
+run_end(Relation rel, KLogPartition *part, uint32 segment, uint32 *reading)
 {
 	int			n;
-	bool		sound;
+	bool		have;
 
 	while (run.npages > 0 && !run.wanted[run.npages - 1])
 		run.npages--;
@@ -174,82 +179,67 @@ run_end(Relation rel, KLogPartition *part, uint32 segment, int64 settled, uint32
 	if (n == 0)
 		return;
 	*reading = run.page;
-	sound = run_open(rel) && run_read() && is_sound(part, segment, 0);
+	have = run_open(rel) && run_read();
 	KSTOP("klog-readin-read");
 	run.npages = 0;
 	for (int i = 0; i < n; i++)
 	{
-		Page		page = run.memory + (Size) i * BLCKSZ;
-		bool		next_sound = sound && i + 1 < n && is_sound(part, segment, i + 1);
-
-		*reading = run.page + i;
-		/* what starts on a page lies before what the next one continues */
 		if (!run.wanted[i])
-			;
-		else if (sound && KLogPageGetTag(page)->nlisted == 0 &&
-				 (settled == PG_INT64_MAX ||
-				  (next_sound && KLogPageGetTag(page + BLCKSZ)->base_offset < settled)))
-			fill(rel, run.first + i, page);
+			continue;
+		*reading = run.page + i;
+		if (have && is_final(part, segment, i))
+			fill(rel, run.first + i, run.memory + (Size) i * BLCKSZ);
 		else
 			read_one(rel, run.first + i);
-		sound = next_sound;
 	}
 }
 
 void
-klog_readin(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 page, uint32 npages,
-			uint32 *reading)
+klog_readin(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 page, uint32 last,
+			uint32 final, uint32 *reading)
 {
 	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
 	uint32		segment = seg->entry.segment;
-	KLogEnd		end = klog_end(part);
 	KLogPosition cold;
-	int64		settled;
 
-	/* in this order: what is appended now lies behind that end */
-	settled = klog_settled_to(part);
 	klog_file_close(&run.file);
 	run.npages = 0;
-	for (uint32 i = 0; i < npages; i++)
+	for (; page <= last; page++)
 	{
 		BlockNumber block;
-		bool		last = segment > end.segment ||
-			(segment == end.segment && page + i >= end.page);
 		Buffer		buffer;
 
-		*reading = page + i;
-		if (!klog_segment_knows(seg, page + i))
-			run_end(rel, part, segment, settled, reading);
-		block = klog_segment_block(rel, part, seg, page + i, NULL);
+		if (!klog_segment_knows(seg, page))
+			run_end(rel, part, segment, reading);
+		*reading = page;
+		block = klog_segment_block(rel, part, seg, page, NULL);
 		if (block == InvalidBlockNumber)
 			break;
 		if (run.npages == RUN_PAGES || block != run.first + run.npages || block % RELSEG_SIZE == 0)
 		{
-			run_end(rel, part, segment, settled, reading);
+			run_end(rel, part, segment, reading);
+			*reading = page;
 			CHECK_FOR_INTERRUPTS();
 		}
-		*reading = page + i;
 		buffer = klog_buffer_find(rel, block);
-		if (block >= nblocks || last ||
+		if (block >= nblocks || page >= final ||
 			(BufferIsValid(buffer) && !klog_buffer_is_hot(rel, block, &cold)))
 		{
 			/* it may change, is on its way, or there is something to tell of it */
-			run_end(rel, part, segment, settled, reading);
-			*reading = page + i;
+			run_end(rel, part, segment, reading);
+			*reading = page;
 			read_one(rel, block);
-			if (last)
-				break;
 		}
 		else if (run.npages > 0 || !BufferIsValid(buffer))
 		{
 			if (run.npages == 0)
 			{
 				run.first = block;
-				run.page = page + i;
+				run.page = page;
 			}
 			run.wanted[run.npages++] = !BufferIsValid(buffer);
 		}
 	}
-	run_end(rel, part, segment, settled, reading);
+	run_end(rel, part, segment, reading);
 	klog_file_close(&run.file);
 }

@@ -155,18 +155,6 @@ klog_write_mark(Relation rel, KLogPartition *part, int64 resolved_to, int64 high
 	UnlockReleaseBuffer(buffer);
 }
 
-int64
-klog_settled_to(KLogPartition *part)
-{
-	int64		settled;
-
-	LWLockAcquire(&part->lock, LW_SHARED);
-	/* a standby does not know what its primary still has to resolve, but what it had resolved */
-	settled = part->standby ? part->marked_to : part->unresolved_from;
-	LWLockRelease(&part->lock);
-	return settled < 0 ? PG_INT64_MAX : settled;
-}
-
 /*
  * Resolves what can be resolved in one partition.  mark: tell the partition header, also when
  * little was written since the last time. Returns the oldest xid that stays on a page.

@@ -279,7 +279,5 @@ extern void klog_keeper_moved(KLogPartition *part);
 extern void klog_write_mark(Relation rel, KLogPartition *part, int64 resolved_to,
 							int64 high_watermark);
 extern TransactionId klog_resolve_partition(Relation rel, KLogPartition *part, bool mark);
-/* No page lists a batch below that offset, and none will again. */
-extern int64 klog_settled_to(KLogPartition *part);
 
 #endif							/* KLOG_STATE_H */

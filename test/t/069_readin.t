@@ -4,6 +4,7 @@ use strict;
 use warnings;
 
 use KafkaPg;
+use PostgreSQL::Test::Utils qw(slurp_file);
 use Test::More;
 
 my $node = KafkaPg->broker('main', conf => <<'CONF');
@@ -97,5 +98,27 @@ $session->quit;
 evict();
 reads_all('mixed', $mixed, 'and after the next eviction');
 is($node->problems, '', 'no problem');
+
+# ---- a standby's file ends with the last page that was replayed
+my $standby = KafkaPg->standby($node, 'standby', conf => "kafka_pg.node_id = 2\n");
+my @times = (42, 45, 48, 51, 54);
+
+for my $times (@times)
+{
+	sql(qq{SELECT kafka.create_topic('grown$times')});
+	produced("grown$times", $before x $times);
+}
+sql('CHECKPOINT');
+$standby->poll_query_until('postgres', "SELECT count(*) = 100 * $_ FROM topics.grown$_")
+	or die 'not replayed'
+	for @times;
+$standby->safe_psql('postgres', 'CHECKPOINT');
+# else clients would be sent there
+$node->stop;
+$standby->restart;
+$standby->wait_for_kafka;
+ok($standby->kcat(@read, '-t', "grown$_") eq $before x $_, "a standby reads it: $_") for @times;
+$node->start;
+unlike(slurp_file($standby->logfile), qr/could not read/, 'nothing is read that is not there');
 
 KafkaPg::done();

@@ -536,8 +536,8 @@ klog_readin_attach(int n)
 }
 
 void
-klog_readin(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 page, uint32 npages,
-			uint32 *reading)
+klog_readin(Relation rel, KLogPartition *part, KLogSegment *seg, uint32 page, uint32 last,
+			uint32 final, uint32 *reading)
 {
 	fake_fail("there is no reader to read");
 }
